@@ -1,0 +1,190 @@
+//! What can be wrong with a call: which tensor, what it had, what was expected or the limit.
+
+use crate::tensor::DType;
+
+/// Everything a call can refuse, before anything is launched unless said otherwise.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor has the wrong number of axes.
+    #[error("{tensor}: has {got} axes, expected {expected}")]
+    Rank {
+        /// Name of the tensor.
+        tensor: &'static str,
+        /// Axes it has.
+        got: usize,
+        /// Axes, by name, that it should have.
+        expected: &'static str,
+    },
+    /// A tensor disagrees with the others about a size.
+    #[error("{tensor}: axis {axis} is {got}, expected {expected} (shape {shape:?})")]
+    Size {
+        /// Name of the tensor.
+        tensor: &'static str,
+        /// Name of the axis.
+        axis: &'static str,
+        /// Size it has.
+        got: usize,
+        /// Size it should have.
+        expected: usize,
+        /// Whole shape of the tensor.
+        shape: Vec<usize>,
+    },
+    /// A tensor has an axis of size zero.
+    #[error("{tensor}: axis {axis} is empty (shape {shape:?})")]
+    Empty {
+        /// Name of the tensor.
+        tensor: &'static str,
+        /// Name of the axis.
+        axis: &'static str,
+        /// Whole shape of the tensor.
+        shape: Vec<usize>,
+    },
+    /// Query heads do not divide evenly among the key and value heads.
+    #[error("query: has {heads} heads, expected a multiple of key's {kv_heads}")]
+    HeadGroup {
+        /// Query heads.
+        heads: usize,
+        /// Key and value heads.
+        kv_heads: usize,
+    },
+    /// A head dimension that no kernel covers.
+    #[error("{tensor}: head dimension is {got}, expected a multiple of 8 up to 128, or 256")]
+    HeadDim {
+        /// Name of the tensor.
+        tensor: &'static str,
+        /// Size of its last axis (both value halves counted).
+        got: usize,
+    },
+    /// Strides of another rank than the shape.
+    #[error("{tensor}: has {got} strides for {expected} axes")]
+    Strides {
+        /// Name of the tensor.
+        tensor: &'static str,
+        /// Strides given.
+        got: usize,
+        /// Axes of the shape.
+        expected: usize,
+    },
+    /// The last axis of a tensor is not contiguous.
+    #[error("{tensor}: the last axis has stride {stride}, expected 1 (strides {strides:?})")]
+    NotContiguous {
+        /// Name of the tensor.
+        tensor: &'static str,
+        /// Stride of the last axis, in elements.
+        stride: usize,
+        /// All its strides, in elements.
+        strides: Vec<usize>,
+    },
+    /// A tensor that is written has elements that share memory.
+    #[error("{tensor}: is written, but its axes overlap (shape {shape:?}, strides {strides:?})")]
+    Overlap {
+        /// Name of the tensor.
+        tensor: &'static str,
+        /// Whole shape of the tensor.
+        shape: Vec<usize>,
+        /// All its strides, in elements.
+        strides: Vec<usize>,
+    },
+    /// Shape, strides and offset reach past the end of the buffer.
+    #[error("{tensor}: reaches element {reach}, its buffer holds {len}")]
+    OutOfBuffer {
+        /// Name of the tensor.
+        tensor: &'static str,
+        /// Elements, from the start of the buffer, that the tensor spans.
+        reach: usize,
+        /// Elements in the buffer.
+        len: usize,
+    },
+    /// A tensor is stored in another type than expected.
+    #[error("{tensor}: is stored as {got}, expected {expected}")]
+    TypeMismatch {
+        /// Name of the tensor.
+        tensor: &'static str,
+        /// Its type.
+        got: DType,
+        /// The type it should have.
+        expected: DType,
+    },
+    /// The device cannot compute with this storage type.
+    #[error("{dtype} is not supported by {device}")]
+    UnsupportedType {
+        /// The storage type.
+        dtype: DType,
+        /// Name of the device.
+        device: String,
+    },
+    /// A tensor lives on another device than the client.
+    #[error("{tensor}: lives on another device than the client")]
+    OtherDevice {
+        /// Name of the tensor.
+        tensor: &'static str,
+    },
+    /// A number that must be finite (and for some, positive) is not.
+    #[error("{name} is {got}, expected {expected}")]
+    Number {
+        /// Name of the parameter.
+        name: &'static str,
+        /// Its value.
+        got: f64,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// A tensor is needed and missing, or given and unused.
+    #[error("{tensor}: {problem}")]
+    Presence {
+        /// Name of the tensor.
+        tensor: &'static str,
+        /// What is wrong with its presence or absence.
+        problem: &'static str,
+    },
+    /// Axes that are no permutation of the tensor's.
+    #[error("axes {axes:?} are no permutation of 0..{rank}")]
+    Permutation {
+        /// Axes given.
+        axes: Vec<usize>,
+        /// Axes of the tensor.
+        rank: usize,
+    },
+    /// A slice of another length than the shape.
+    #[error("{got} elements given for shape {shape:?}, which has {expected}")]
+    Length {
+        /// Elements given.
+        got: usize,
+        /// Elements of the shape.
+        expected: usize,
+        /// The shape.
+        shape: Vec<usize>,
+    },
+    /// Settings that contradict themselves or the problem.
+    #[error("settings {settings}: {problem}")]
+    Settings {
+        /// Name of the settings.
+        settings: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The problem or its settings need more than the device has.
+    #[error("{resource}: {got} needed, the limit of {device} is {limit}")]
+    DeviceLimit {
+        /// What is short, with its unit.
+        resource: &'static str,
+        /// How much is needed.
+        got: usize,
+        /// How much there is.
+        limit: usize,
+        /// Name of the device.
+        device: String,
+    },
+    /// The device refused or lost a launch, or a read failed. The outputs are undefined.
+    #[error("{operation} failed on the device: {reason}")]
+    Launch {
+        /// The operation.
+        operation: &'static str,
+        /// What the device said.
+        reason: String,
+    },
+}
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T> = core::result::Result<T, Error>;

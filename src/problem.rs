@@ -1,0 +1,174 @@
+//! The problem a call solves: sizes, mask, scale, storage type, norm; and what it costs at least.
+
+use core::ops::Range;
+
+use crate::tensor::DType;
+
+/// Which keys a query sees.
+///
+/// Bottom-right aligned: with `shift = key_len − query_len`, query `i` stands at key position `i + shift`, so the last
+/// query always stands at the last key. A query that sees no key has output 0, log-sum-exp −∞ and gradient 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Mask {
+    /// Every query sees every key.
+    #[default]
+    None,
+    /// Query `i` sees key `j` when `j ≤ i + shift`.
+    Causal,
+    /// Query `i` sees key `j` when `i + shift − left ≤ j ≤ i + shift + right`; `None` is no bound on that side.
+    Window {
+        /// Keys seen before the query's own position.
+        left: Option<usize>,
+        /// Keys seen after the query's own position.
+        right: Option<usize>,
+    },
+}
+
+impl Mask {
+    /// Bounds on either side of the diagonal: keys seen before it and after it.
+    pub fn sides(self) -> (Option<usize>, Option<usize>) {
+        match self {
+            Mask::None => (None, None),
+            Mask::Causal => (None, Some(0)),
+            Mask::Window { left, right } => (left, right),
+        }
+    }
+
+    /// The keys that query `query` sees, possibly none.
+    ///
+    /// ```
+    /// use diff_flash_attn::Mask;
+    /// assert_eq!(Mask::Causal.visible(0, 2, 5), 0..4);
+    /// assert_eq!(Mask::Window { left: Some(1), right: Some(0) }.visible(3, 4, 4), 2..4);
+    /// assert!(Mask::Causal.visible(0, 5, 2).is_empty());
+    /// ```
+    pub fn visible(self, query: usize, query_len: usize, key_len: usize) -> Range<usize> {
+        let (left, right) = self.sides();
+        let clamp = |x: i128| x.clamp(0, key_len as i128) as usize;
+        let diagonal = query as i128 + key_len as i128 - query_len as i128;
+        let start = left.map_or(0, |left| clamp(diagonal - left as i128));
+        let end = right.map_or(key_len, |right| clamp(diagonal + 1 + right as i128));
+        start..end.max(start)
+    }
+}
+
+/// Per-head RMS normalisation of the output: `γ · O · rsqrt(mean(O²) + eps) · (1 − λ_init)`, the mean over the value
+/// dimension (Differential Transformer, arXiv 2410.05258, equation 3; γ is an input of its own).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Norm {
+    /// Added to the mean square, at least 0. The paper's code uses 1e-5.
+    pub eps: f32,
+    /// λ_init of the layer; the output is multiplied by `1 − λ_init`. See [`crate::lambda::lambda_init`].
+    pub lambda_init: f32,
+}
+
+impl Norm {
+    /// The constant factor `1 − λ_init`.
+    pub fn factor(&self) -> f32 {
+        1.0 - self.lambda_init
+    }
+}
+
+/// Sizes and kind of one attention problem, differential (`maps = 2`) or standard (`maps = 1`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Problem {
+    /// Sequences in the batch, B.
+    pub batch: usize,
+    /// Queries of a sequence, Nq.
+    pub query_len: usize,
+    /// Keys of a sequence, Nk.
+    pub key_len: usize,
+    /// Query heads, H; each has `maps` queries.
+    pub heads: usize,
+    /// Key and value heads, Hk; H is a multiple of it.
+    pub kv_heads: usize,
+    /// Dimension of one query and one key, d.
+    pub head_dim: usize,
+    /// Dimension of a value and of the output, dv.
+    pub value_dim: usize,
+    /// Attention maps: 2 for differential attention, 1 for standard attention.
+    pub maps: usize,
+    /// Both maps use the same key (DIFF V2).
+    pub shared_key: bool,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// Storage type of query, key, value, output and their gradients.
+    pub dtype: DType,
+    /// Normalisation of the output, if any.
+    pub norm: Option<Norm>,
+}
+
+/// Which way through the layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Output from inputs.
+    Forward,
+    /// Gradients of the inputs from the gradient of the output.
+    Backward,
+}
+
+impl Problem {
+    /// Query heads that share one key and value head.
+    pub fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    /// Keys stored for one key head: 1 if both maps share it.
+    pub fn key_maps(&self) -> usize {
+        if self.shared_key { 1 } else { self.maps }
+    }
+
+    /// (query, key) pairs that the mask lets through, over all sequences and heads.
+    pub fn visible_pairs(&self) -> u64 {
+        let row = |i| self.mask.visible(i, self.query_len, self.key_len).len() as u64;
+        let pairs: u64 = (0..self.query_len).map(row).sum();
+        pairs * (self.batch * self.heads) as u64
+    }
+
+    /// Floating-point operations of the matrix products, two for a multiply-add, over the visible pairs.
+    ///
+    /// Forward: `S_m = Q_m K_mᵀ` and `P_m V`. Backward, the fewest that suffice: `S_m` again, `dP = dO Vᵀ` and
+    /// `dV = (P_1 − λ P_2)ᵀ dO` once for both maps, `dQ_m = dS_m K_m` and `dK_m = dS_mᵀ Q_m`. For d = 64, dv = 128 the
+    /// backward costs what standard attention of the same width costs.
+    ///
+    /// ```
+    /// use diff_flash_attn::{DType, Direction, Mask, Problem};
+    /// let differential = Problem {
+    ///     batch: 1, query_len: 1024, key_len: 1024, heads: 1, kv_heads: 1, head_dim: 64, value_dim: 128, maps: 2,
+    ///     shared_key: false, mask: Mask::None, scale: 0.125, dtype: DType::F32, norm: None,
+    /// };
+    /// let standard = Problem { heads: 2, kv_heads: 2, value_dim: 64, maps: 1, ..differential };
+    /// assert_eq!(differential.flops(Direction::Backward), standard.flops(Direction::Backward));
+    /// ```
+    pub fn flops(&self, direction: Direction) -> u64 {
+        let (d, dv, maps) = (self.head_dim as u64, self.value_dim as u64, self.maps as u64);
+        let products = match direction {
+            Direction::Forward => maps * (d + dv),
+            Direction::Backward => 3 * maps * d + 2 * dv,
+        };
+        2 * products * self.visible_pairs()
+    }
+
+    /// Bytes that must move at least: each input read once, each output written once.
+    ///
+    /// Forward: query, key, value and λ, output. Backward: those, the gradient of the output, the saved outputs and
+    /// statistics, and every gradient.
+    pub fn bytes(&self, direction: Direction) -> u64 {
+        let rows = self.batch * self.query_len * self.heads;
+        let keys = self.batch * self.key_len * self.kv_heads;
+        let query = rows * self.maps * self.head_dim;
+        let key_value = keys * (self.key_maps() * self.head_dim + self.value_dim);
+        let output = rows * self.value_dim;
+        let lambda = if self.maps == 2 { rows } else { 0 };
+        let (stored, single) = match direction {
+            Direction::Forward => (query + key_value + output, lambda),
+            Direction::Backward => (
+                2 * (query + key_value) + (1 + self.maps) * output,
+                2 * lambda + rows * self.maps,
+            ),
+        };
+        (stored * self.dtype.size() + 4 * single) as u64
+    }
+}
