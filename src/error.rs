@@ -176,6 +176,14 @@ pub enum Error {
         /// Name of the device.
         device: String,
     },
+    /// No device to make a client for.
+    #[error("{backend}: no device: {reason}")]
+    NoDevice {
+        /// The runtime that was asked.
+        backend: &'static str,
+        /// What it said.
+        reason: String,
+    },
     /// The device refused or lost a launch, or a read failed. The outputs are undefined.
     #[error("{operation} failed on the device: {reason}")]
     Launch {

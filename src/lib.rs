@@ -1,4 +1,5 @@
 //! Differential flash attention.
+pub mod device;
 pub mod error;
 pub mod lambda;
 pub mod problem;
