@@ -49,7 +49,7 @@ pub enum Error {
         kv_heads: usize,
     },
     /// A head dimension that no kernel covers.
-    #[error("{tensor}: head dimension is {got}, expected a multiple of 8 up to 128, or 256")]
+    #[error("{tensor}: head dimension is {got}, expected a multiple of 8 up to 256")]
     HeadDim {
         /// Name of the tensor.
         tensor: &'static str,
@@ -73,6 +73,18 @@ pub enum Error {
         tensor: &'static str,
         /// Stride of the last axis, in elements.
         stride: usize,
+        /// All its strides, in elements.
+        strides: Vec<usize>,
+    },
+    /// A tensor that must be row-major from the start of its buffer is not.
+    #[error(
+        "{tensor}: has offset {offset} and strides {strides:?}, expected a row-major tensor without offset"
+    )]
+    NotRowMajor {
+        /// Name of the tensor.
+        tensor: &'static str,
+        /// Its first element.
+        offset: usize,
         /// All its strides, in elements.
         strides: Vec<usize>,
     },

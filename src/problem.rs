@@ -143,7 +143,11 @@ impl Problem {
     /// assert_eq!(differential.flops(Direction::Backward), standard.flops(Direction::Backward));
     /// ```
     pub fn flops(&self, direction: Direction) -> u64 {
-        let (d, dv, maps) = (self.head_dim as u64, self.value_dim as u64, self.maps as u64);
+        let (d, dv, maps) = (
+            self.head_dim as u64,
+            self.value_dim as u64,
+            self.maps as u64,
+        );
         let products = match direction {
             Direction::Forward => maps * (d + dv),
             Direction::Backward => 3 * maps * d + 2 * dv,

@@ -97,7 +97,13 @@ impl Tensor {
         strides: &[usize],
     ) -> Self {
         let (shape, strides) = (shape.to_vec(), strides.to_vec());
-        Self { handle, dtype, offset, shape, strides }
+        Self {
+            handle,
+            dtype,
+            offset,
+            shape,
+            strides,
+        }
     }
 
     /// A row-major tensor with undefined contents.
@@ -110,11 +116,20 @@ impl Tensor {
     ///
     /// # Errors
     /// [`Error::Length`] if `values` has not as many elements as `shape`.
-    pub fn from_f32(client: &Client, dtype: DType, shape: &[usize], values: &[f32]) -> Result<Self> {
+    pub fn from_f32(
+        client: &Client,
+        dtype: DType,
+        shape: &[usize],
+        values: &[f32],
+    ) -> Result<Self> {
         let expected = shape.iter().product();
         if values.len() != expected {
             let (got, shape) = (values.len(), shape.to_vec());
-            return Err(Error::Length { got, expected, shape });
+            return Err(Error::Length {
+                got,
+                expected,
+                shape,
+            });
         }
         let handle = match dtype {
             DType::F32 => client.create_from_slice(bytemuck::cast_slice(values)),
@@ -131,10 +146,12 @@ impl Tensor {
     /// should have written the tensor failed.
     pub fn to_f32(&self, client: &Client) -> Result<Vec<f32>> {
         self.check_bounds("tensor")?;
-        let bytes = client.read_one(self.handle.clone()).map_err(|reason| Error::Launch {
-            operation: "read",
-            reason: reason.to_string(),
-        })?;
+        let bytes = client
+            .read_one(self.handle.clone())
+            .map_err(|reason| Error::Launch {
+                operation: "read",
+                reason: reason.to_string(),
+            })?;
         let element = |i: usize| match self.dtype {
             DType::F32 => bytemuck::pod_read_unaligned(&bytes[4 * i..][..4]),
             DType::F16 => bytemuck::pod_read_unaligned::<f16>(&bytes[2 * i..][..2]).to_f32(),
@@ -152,7 +169,10 @@ impl Tensor {
         let mut sorted = axes.to_vec();
         sorted.sort_unstable();
         if self.strides.len() != rank || !sorted.into_iter().eq(0..rank) {
-            return Err(Error::Permutation { axes: axes.to_vec(), rank });
+            return Err(Error::Permutation {
+                axes: axes.to_vec(),
+                rank,
+            });
         }
         let mut out = self.clone();
         for (to, &from) in axes.iter().enumerate() {
@@ -206,14 +226,22 @@ impl Tensor {
     pub(crate) fn check_bounds(&self, tensor: &'static str) -> Result<()> {
         if self.strides.len() != self.shape.len() {
             let (got, expected) = (self.strides.len(), self.shape.len());
-            return Err(Error::Strides { tensor, got, expected });
+            return Err(Error::Strides {
+                tensor,
+                got,
+                expected,
+            });
         }
         if self.is_empty() {
             return Ok(());
         }
-        let far = self.shape.iter().zip(&self.strides).try_fold(self.offset, |sum, (n, stride)| {
-            sum.checked_add((n - 1).checked_mul(*stride)?)
-        });
+        let far = self
+            .shape
+            .iter()
+            .zip(&self.strides)
+            .try_fold(self.offset, |sum, (n, stride)| {
+                sum.checked_add((n - 1).checked_mul(*stride)?)
+            });
         let reach = far.map_or(usize::MAX, |far| far.saturating_add(1));
         let len = self.capacity();
         if reach > len {
@@ -224,13 +252,22 @@ impl Tensor {
 
     /// Refuses a tensor in which two indices name the same element, as far as sorted strides can tell.
     pub(crate) fn check_writable(&self, tensor: &'static str) -> Result<()> {
-        let mut axes: Vec<_> = self.shape.iter().zip(&self.strides).filter(|(n, _)| **n > 1).collect();
+        let mut axes: Vec<_> = self
+            .shape
+            .iter()
+            .zip(&self.strides)
+            .filter(|(n, _)| **n > 1)
+            .collect();
         axes.sort_by_key(|(_, stride)| **stride);
         let mut span = 1;
         for (&n, &stride) in axes {
             if stride < span {
                 let (shape, strides) = (self.shape.clone(), self.strides.clone());
-                return Err(Error::Overlap { tensor, shape, strides });
+                return Err(Error::Overlap {
+                    tensor,
+                    shape,
+                    strides,
+                });
             }
             span = stride * (n - 1) + span;
         }

@@ -1,0 +1,538 @@
+//! What a call is given, and the check that turns it into a [`Problem`].
+
+use cubecl::prelude::Client;
+
+use crate::error::{Error, Result};
+use crate::math::mask::Sides;
+use crate::problem::{Mask, Norm, Problem};
+use crate::tensor::{DType, Tensor, row_major};
+use crate::tuning::Settings;
+
+/// The tensors that attention reads. Query, key and value share one storage type; λ and γ are `f32`.
+///
+/// Any strides will do, as long as the last axis is contiguous: [`Tensor::permute`] turns the layout of a framework into
+/// the axis order given here without a copy.
+///
+/// ```
+/// use diff_flash_attn::{DType, Inputs, Tensor, device};
+/// # fn main() -> Result<(), diff_flash_attn::Error> {
+/// let client = device::default_client()?;
+/// let zeros = |shape: &[usize]| Tensor::from_f32(&client, DType::F32, shape, &vec![0.0; shape.iter().product()]);
+/// // Hugging Face DiffLlama keeps heads i and i + H of [B, 2H, N, d] for the two maps: [B, 2, H, N, d].
+/// let query = zeros(&[1, 2, 4, 10, 16])?.permute(&[0, 3, 2, 1, 4])?;
+/// let key = zeros(&[1, 2, 2, 10, 16])?.permute(&[0, 3, 2, 1, 4])?;
+/// let value = zeros(&[1, 2, 2, 10, 16])?.permute(&[0, 3, 2, 1, 4])?;
+/// let lambda = Tensor::from_f32(&client, DType::F32, &[1], &[0.2])?;
+/// let inputs = Inputs::differential(query, key, value, lambda);
+/// # let _ = inputs;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    /// `[B, Nq, H, 2, d]`, the pair axis being the two maps; for standard attention `[B, Nq, H, d]`.
+    pub query: Tensor,
+    /// `[B, Nk, Hk, 2, d]`; where both maps share the key, the pair axis has size 1 or stride 0, or is left out.
+    /// For standard attention `[B, Nk, Hk, d]`.
+    pub key: Tensor,
+    /// `[B, Nk, Hk, dv]`, or `[B, Nk, Hk, 2, dv/2]` if its halves lie apart.
+    pub value: Tensor,
+    /// λ in `f32`, broadcastable to `[B, Nq, H]` by NumPy's rules: `[]` or `[1]` one number, `[H]` per head,
+    /// `[B, Nq, H]` per token and head. `None` makes it standard attention.
+    pub lambda: Option<Tensor>,
+    /// Weight of the norm in `f32`, `[dv]`. `None` is a norm without weight.
+    pub gamma: Option<Tensor>,
+}
+
+impl Inputs {
+    /// Differential attention, `(softmax(Q_1 K_1ᵀ) − λ softmax(Q_2 K_2ᵀ)) V`.
+    pub fn differential(query: Tensor, key: Tensor, value: Tensor, lambda: Tensor) -> Self {
+        Self {
+            query,
+            key,
+            value,
+            lambda: Some(lambda),
+            gamma: None,
+        }
+    }
+
+    /// Standard attention, `softmax(Q Kᵀ) V`.
+    pub fn standard(query: Tensor, key: Tensor, value: Tensor) -> Self {
+        Self {
+            query,
+            key,
+            value,
+            lambda: None,
+            gamma: None,
+        }
+    }
+
+    /// Sets the weight of the norm.
+    pub fn with_gamma(mut self, gamma: Tensor) -> Self {
+        self.gamma = Some(gamma);
+        self
+    }
+
+    /// Checks the tensors against each other and the options, and names the problem they pose.
+    ///
+    /// # Errors
+    /// Whatever is wrong with them, named as in [`Error`]'s variants.
+    pub fn problem(&self, options: &Options) -> Result<Problem> {
+        Ok(self.check(options)?.problem)
+    }
+
+    pub(crate) fn check(&self, options: &Options) -> Result<Checked> {
+        let maps = if self.lambda.is_some() { 2 } else { 1 };
+        let query = self.query_axes(maps)?;
+        let key = self.key_axes(maps, &query)?;
+        let value = self.value_axes(&key)?;
+        let dtype = self.query.dtype();
+        for (name, tensor) in [("key", &self.key), ("value", &self.value)] {
+            check_type(name, tensor, dtype)?;
+        }
+        if query.heads % key.heads != 0 {
+            return Err(Error::HeadGroup {
+                heads: query.heads,
+                kv_heads: key.heads,
+            });
+        }
+        let problem = Problem {
+            batch: query.batch,
+            query_len: query.len,
+            key_len: key.len,
+            heads: query.heads,
+            kv_heads: key.heads,
+            head_dim: query.dim,
+            value_dim: value.dim * value.pairs,
+            maps,
+            shared_key: maps == 2 && (key.pairs == 1 || key.strides.pair == 0),
+            mask: options.mask,
+            scale: options.scale.unwrap_or(1.0 / (query.dim as f32).sqrt()),
+            dtype,
+            norm: options.norm,
+        };
+        check_numbers(&problem)?;
+        let lambda = self.lambda_axes(&problem)?;
+        self.check_gamma(&problem)?;
+        Ok(Checked {
+            problem,
+            query,
+            key,
+            value,
+            lambda,
+        })
+    }
+
+    fn query_axes(&self, maps: usize) -> Result<Axes> {
+        let expected = if maps == 2 {
+            "[B, Nq, H, 2, d]"
+        } else {
+            "[B, Nq, H, d]"
+        };
+        let axes = Axes::of("query", &self.query, &[3 + maps], expected)?;
+        axes.expect("query", "pair", axes.pairs, maps)?;
+        check_head_dim("query", axes.dim)?;
+        Ok(axes)
+    }
+
+    fn key_axes(&self, maps: usize, query: &Axes) -> Result<Axes> {
+        let (ranks, expected) = match maps {
+            2 => (
+                &[4, 5][..],
+                "[B, Nk, Hk, 2, d], or [B, Nk, Hk, d] if shared",
+            ),
+            _ => (&[4][..], "[B, Nk, Hk, d]"),
+        };
+        let axes = Axes::of("key", &self.key, ranks, expected)?;
+        axes.expect("key", "batch", axes.batch, query.batch)?;
+        axes.expect("key", "dim", axes.dim, query.dim)?;
+        if axes.pairs != 1 {
+            axes.expect("key", "pair", axes.pairs, maps)?;
+        }
+        Ok(axes)
+    }
+
+    fn value_axes(&self, key: &Axes) -> Result<Axes> {
+        let expected = "[B, Nk, Hk, dv] or [B, Nk, Hk, 2, dv/2]";
+        let mut axes = Axes::of("value", &self.value, &[4, 5], expected)?;
+        axes.expect("value", "batch", axes.batch, key.batch)?;
+        axes.expect("value", "seq", axes.len, key.len)?;
+        axes.expect("value", "head", axes.heads, key.heads)?;
+        if self.value.shape().len() == 5 {
+            axes.expect("value", "half", axes.pairs, 2)?;
+        } else {
+            axes.strides.pair = axes.dim / 2;
+        }
+        check_head_dim("value", axes.dim * axes.pairs)?;
+        Ok(axes)
+    }
+
+    /// Strides of λ over `[B, Nq, H]`, 0 where it is broadcast.
+    fn lambda_axes(&self, problem: &Problem) -> Result<AxisStrides> {
+        let Some(lambda) = &self.lambda else {
+            return Ok(AxisStrides::default());
+        };
+        check_type("lambda", lambda, DType::F32)?;
+        lambda.check_bounds("lambda")?;
+        if lambda.shape().len() > 3 {
+            let (tensor, got) = ("lambda", lambda.shape().len());
+            return Err(Error::Rank {
+                tensor,
+                got,
+                expected: "at most [B, Nq, H]",
+            });
+        }
+        let mut strides = [0; 3];
+        let sizes = [problem.batch, problem.query_len, problem.heads];
+        let skipped = 3 - lambda.shape().len();
+        for (i, (&got, &stride)) in lambda.shape().iter().zip(lambda.strides()).enumerate() {
+            let (axis, expected) = (["batch", "seq", "head"][skipped + i], sizes[skipped + i]);
+            if got != 1 && got != expected {
+                let shape = lambda.shape().to_vec();
+                return Err(Error::Size {
+                    tensor: "lambda",
+                    axis,
+                    got,
+                    expected,
+                    shape,
+                });
+            }
+            strides[skipped + i] = if got == 1 { 0 } else { stride };
+        }
+        let [batch, seq, head] = strides;
+        Ok(AxisStrides {
+            offset: lambda.offset(),
+            batch,
+            seq,
+            head,
+            pair: 0,
+        })
+    }
+
+    fn check_gamma(&self, problem: &Problem) -> Result<()> {
+        let (Some(gamma), tensor) = (&self.gamma, "gamma") else {
+            return Ok(());
+        };
+        if problem.norm.is_none() {
+            return Err(Error::Presence {
+                tensor,
+                problem: "given, but the options have no norm",
+            });
+        }
+        check_type(tensor, gamma, DType::F32)?;
+        gamma.check_bounds(tensor)?;
+        let [got] = *gamma.shape() else {
+            return Err(Error::Rank {
+                tensor,
+                got: gamma.shape().len(),
+                expected: "[dv]",
+            });
+        };
+        let expected = problem.value_dim;
+        if got != expected {
+            return Err(Error::Size {
+                tensor,
+                axis: "dim",
+                got,
+                expected,
+                shape: vec![got],
+            });
+        }
+        check_row_major(tensor, gamma)
+    }
+}
+
+/// How to compute: mask, scale, norm, what to keep, settings.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// Factor on the scores; `None` is `1/√d`.
+    pub scale: Option<f32>,
+    /// Normalisation of the output.
+    pub norm: Option<Norm>,
+    /// Keep what [`backward`](crate::backward) needs.
+    pub save_for_backward: bool,
+    /// Settings of the kernels; by default the table's.
+    pub tuning: Tuning,
+}
+
+/// Settings that override the table's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tuning {
+    /// Of the forward kernel.
+    pub forward: Option<Settings>,
+    /// Of the kernel for the query's gradient.
+    pub query_gradient: Option<Settings>,
+    /// Of the kernel for the gradients of key and value.
+    pub key_value_gradient: Option<Settings>,
+}
+
+/// Inputs that fit together.
+#[derive(Debug, Clone)]
+pub(crate) struct Checked {
+    pub problem: Problem,
+    pub query: Axes,
+    pub key: Axes,
+    pub value: Axes,
+    pub lambda: AxisStrides,
+}
+
+/// Distances along the named axes, in elements.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct AxisStrides {
+    pub offset: usize,
+    pub batch: usize,
+    pub seq: usize,
+    pub head: usize,
+    /// Between maps, or between halves.
+    pub pair: usize,
+}
+
+impl AxisStrides {
+    /// Whether vectors of `width` elements along the last axis are aligned everywhere.
+    pub(crate) fn divisible(&self, width: usize) -> bool {
+        let AxisStrides {
+            offset,
+            batch,
+            seq,
+            head,
+            pair,
+        } = *self;
+        [offset, batch, seq, head, pair]
+            .iter()
+            .all(|x| x % width == 0)
+    }
+}
+
+/// A tensor read as `[batch, seq, head, pair, dim]`, or without the pair.
+#[derive(Debug, Clone)]
+pub(crate) struct Axes {
+    pub batch: usize,
+    pub len: usize,
+    pub heads: usize,
+    pub pairs: usize,
+    pub dim: usize,
+    pub strides: AxisStrides,
+    shape: Vec<usize>,
+}
+
+impl Axes {
+    /// Reads a tensor of one of the given ranks.
+    pub(crate) fn of(
+        name: &'static str,
+        tensor: &Tensor,
+        ranks: &[usize],
+        expected: &'static str,
+    ) -> Result<Self> {
+        let shape = tensor.shape();
+        if !ranks.contains(&shape.len()) {
+            return Err(Error::Rank {
+                tensor: name,
+                got: shape.len(),
+                expected,
+            });
+        }
+        check_not_empty(name, tensor)?;
+        tensor.check_bounds(name)?;
+        check_last_axis(name, tensor)?;
+        let strides = tensor.strides();
+        let (pairs, pair) = if shape.len() == 5 {
+            (shape[3], strides[3])
+        } else {
+            (1, 0)
+        };
+        Ok(Self {
+            batch: shape[0],
+            len: shape[1],
+            heads: shape[2],
+            pairs,
+            dim: shape[shape.len() - 1],
+            strides: AxisStrides {
+                offset: tensor.offset(),
+                batch: strides[0],
+                seq: strides[1],
+                head: strides[2],
+                pair: if pairs == 1 { 0 } else { pair },
+            },
+            shape: shape.to_vec(),
+        })
+    }
+
+    fn expect(
+        &self,
+        tensor: &'static str,
+        axis: &'static str,
+        got: usize,
+        expected: usize,
+    ) -> Result<()> {
+        if got == expected {
+            return Ok(());
+        }
+        Err(Error::Size {
+            tensor,
+            axis,
+            got,
+            expected,
+            shape: self.shape.clone(),
+        })
+    }
+}
+
+impl Problem {
+    /// Which sides of the mask are bounded, and by how much. A bound past every position is none.
+    pub(crate) fn band(&self) -> (Sides, i32, i32) {
+        let (left, right) = self.mask.sides();
+        let reach = self.query_len + self.key_len;
+        let bound = |side: Option<usize>| side.filter(|n| *n < reach);
+        let (left, right) = (bound(left), bound(right));
+        let sides = Sides {
+            left: left.is_some(),
+            right: right.is_some(),
+        };
+        (sides, left.unwrap_or(0) as i32, right.unwrap_or(0) as i32)
+    }
+}
+
+/// Refuses a tensor that is not of the expected shape.
+pub(crate) fn check_shape(tensor: &'static str, value: &Tensor, expected: &[usize]) -> Result<()> {
+    let shape = value.shape();
+    if shape.len() != expected.len() {
+        let names = [
+            "[]",
+            "[d0]",
+            "[d0, d1]",
+            "[B, Nq, H]",
+            "[B, N, H, d]",
+            "[B, N, H, 2, d]",
+        ];
+        return Err(Error::Rank {
+            tensor,
+            got: shape.len(),
+            expected: names[expected.len().min(5)],
+        });
+    }
+    let names: &[&'static str] = match expected.len() {
+        1 => &["dim"],
+        3 => &["batch", "seq", "head"],
+        4 => &["batch", "seq", "head", "dim"],
+        _ => &["batch", "seq", "head", "pair", "dim"],
+    };
+    for (i, (&got, &expected)) in shape.iter().zip(expected).enumerate() {
+        if got != expected {
+            let (axis, shape) = (names[i], shape.to_vec());
+            return Err(Error::Size {
+                tensor,
+                axis,
+                got,
+                expected,
+                shape,
+            });
+        }
+    }
+    value.check_bounds(tensor)
+}
+
+/// Refuses a storage type other than `expected`.
+pub(crate) fn check_type(tensor: &'static str, value: &Tensor, expected: DType) -> Result<()> {
+    let got = value.dtype();
+    if got == expected {
+        Ok(())
+    } else {
+        Err(Error::TypeMismatch {
+            tensor,
+            got,
+            expected,
+        })
+    }
+}
+
+/// Refuses a tensor of another device.
+pub(crate) fn check_device(client: &Client, tensors: &[(&'static str, &Tensor)]) -> Result<()> {
+    for &(tensor, value) in tensors {
+        if value.handle().service != client.service_id() {
+            return Err(Error::OtherDevice { tensor });
+        }
+    }
+    Ok(())
+}
+
+fn check_not_empty(tensor: &'static str, value: &Tensor) -> Result<()> {
+    let shape = value.shape();
+    let names: &[&'static str] = match shape.len() {
+        5 => &["batch", "seq", "head", "pair", "dim"],
+        _ => &["batch", "seq", "head", "dim"],
+    };
+    match shape.iter().position(|n| *n == 0) {
+        Some(i) => Err(Error::Empty {
+            tensor,
+            axis: names[i],
+            shape: shape.to_vec(),
+        }),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn check_last_axis(tensor: &'static str, value: &Tensor) -> Result<()> {
+    let strides = value.strides();
+    match strides.last() {
+        Some(&stride) if stride != 1 => Err(Error::NotContiguous {
+            tensor,
+            stride,
+            strides: strides.to_vec(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a tensor that is not row-major from the start of its buffer.
+pub(crate) fn check_row_major(tensor: &'static str, value: &Tensor) -> Result<()> {
+    if value.offset() == 0 && value.strides() == row_major(value.shape()) {
+        return Ok(());
+    }
+    let (offset, strides) = (value.offset(), value.strides().to_vec());
+    Err(Error::NotRowMajor {
+        tensor,
+        offset,
+        strides,
+    })
+}
+
+fn check_head_dim(tensor: &'static str, got: usize) -> Result<()> {
+    if got.is_multiple_of(8) && got <= 256 {
+        Ok(())
+    } else {
+        Err(Error::HeadDim { tensor, got })
+    }
+}
+
+fn check_numbers(problem: &Problem) -> Result<()> {
+    let finite = |name, got: f32, expected, ok: bool| {
+        if ok {
+            Ok(())
+        } else {
+            Err(Error::Number {
+                name,
+                got: got.into(),
+                expected,
+            })
+        }
+    };
+    finite(
+        "scale",
+        problem.scale,
+        "a finite number",
+        problem.scale.is_finite(),
+    )?;
+    if let Some(Norm { eps, lambda_init }) = problem.norm {
+        let ok = eps.is_finite() && eps >= 0.0;
+        finite("norm eps", eps, "a finite number, at least 0", ok)?;
+        finite(
+            "norm lambda_init",
+            lambda_init,
+            "a finite number",
+            lambda_init.is_finite(),
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! The public functions: check the problem, choose settings, launch, return.
+
+mod backward;
+mod forward;
+mod inputs;
+mod launch;
+mod reduce;
+
+pub use backward::{Gradients, backward, backward_into};
+pub use forward::{Forward, Saved, forward, forward_into};
+pub use inputs::{Inputs, Options, Tuning};

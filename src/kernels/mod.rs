@@ -1,0 +1,3 @@
+//! When and where: one folder a schedule, one file a kernel.
+
+pub(crate) mod portable;

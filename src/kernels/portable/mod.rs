@@ -1,0 +1,13 @@
+//! Plain CubeCL for every runtime: register tiles fed from shared memory.
+
+pub(crate) mod backward_key_value;
+pub(crate) mod backward_query;
+pub(crate) mod backward_rows;
+pub(crate) mod forward;
+mod gradient;
+pub(crate) mod lambda;
+mod product;
+mod rows;
+mod stage;
+pub(crate) mod sum;
+pub(crate) mod tile;

@@ -1,0 +1,102 @@
+//! The tile that one cube works on: who owns which rows and columns, and the shared memory of its operands.
+//!
+//! A cube is `units_y × units_x` units. Unit (y, x) owns the rows `y · rows ..` of the tile and, of its columns,
+//! every `units_x`-th from `x` on. A tile is `tile_rows × tile_cols`: queries by keys, or in the pass for the gradients
+//! of key and value, keys by queries.
+
+use cubecl::prelude::*;
+
+use crate::math::reduce::Exchange;
+
+/// Comptime shape of a cube's tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tile {
+    /// Rows of one unit.
+    pub rows: usize,
+    /// Columns of one unit, a multiple of 4.
+    pub cols: usize,
+    pub units_y: usize,
+    pub units_x: usize,
+    /// Columns of the head dimension staged at once, in vectors of 4; a multiple of `units_x`.
+    pub chunk4: usize,
+    /// Size of the planes that share their reads, 0 for none. Needs `units_x = 1`.
+    pub plane: usize,
+    /// How the units of a row exchange values.
+    pub exchange: Exchange,
+}
+
+impl Tile {
+    pub(crate) const fn tile_rows(&self) -> usize {
+        self.rows * self.units_y
+    }
+
+    pub(crate) const fn tile_cols(&self) -> usize {
+        self.cols * self.units_x
+    }
+
+    pub(crate) const fn units(&self) -> usize {
+        self.units_x * self.units_y
+    }
+
+    /// Chunks that cover `dim4` vectors.
+    pub(crate) const fn chunks(&self, dim4: usize) -> usize {
+        dim4.div_ceil(self.chunk4)
+    }
+
+    /// Vectors from row to row of a staged chunk: odd, so that the rows that a plane reads together lie in different
+    /// banks.
+    pub(crate) const fn chunk_pitch(&self) -> usize {
+        self.chunk4 | 1
+    }
+
+    /// Vectors from row to row of a weight tile.
+    pub(crate) const fn weight_pitch(&self) -> usize {
+        (self.tile_cols() / 4) | 1
+    }
+
+    /// Vectors of one weight tile.
+    pub(crate) const fn weight_len(&self) -> usize {
+        self.tile_rows() * self.weight_pitch()
+    }
+
+    /// Vectors of `maps` staged chunks.
+    pub(crate) const fn chunk_len(&self, maps: usize) -> usize {
+        maps * self.tile_cols() * self.chunk_pitch()
+    }
+
+    /// Vectors of a resident operand of `dim4` columns.
+    pub(crate) const fn resident_len(&self, dim4: usize) -> usize {
+        self.tile_rows() * resident_pitch(dim4)
+    }
+
+    /// Output vectors of `dim4` columns that one unit accumulates for one row.
+    pub(crate) const fn owned4(&self, dim4: usize) -> usize {
+        self.chunks(dim4) * self.chunk4 / self.units_x
+    }
+
+    /// Scratch values for reducing `n` values of each unit.
+    pub(crate) const fn scratch_len(&self, n: usize) -> usize {
+        match self.exchange {
+            Exchange::Shared => self.units() * n,
+            _ => 1,
+        }
+    }
+}
+
+/// Vectors from row to row of a resident operand, odd as in [`Tile::chunk_pitch`].
+pub(crate) const fn resident_pitch(dim4: usize) -> usize {
+    dim4 | 1
+}
+
+/// This unit's place in the tile: (x, y).
+#[cube]
+pub(crate) fn place(#[comptime] tile: Tile) -> (usize, usize) {
+    let unit = UNIT_POS as usize;
+    (unit % tile.units_x, unit / tile.units_x)
+}
+
+/// The head-dimension vector that slot `slot` of unit column `x` accumulates.
+#[cube]
+pub(crate) fn owned_column4(x: usize, #[comptime] slot: usize, #[comptime] tile: Tile) -> usize {
+    x + slot * tile.units_x
+}
