@@ -1,0 +1,10 @@
+//! What the integration tests share: random cases, a plain implementation in the same precision, and the tolerance
+//! that follows from it.
+#![allow(
+    dead_code,
+    reason = "every test includes the whole module and uses a part of it"
+)]
+
+pub(crate) mod cases;
+pub(crate) mod plain;
+pub(crate) mod tolerance;
