@@ -6,5 +6,6 @@
 )]
 
 pub(crate) mod cases;
+pub(crate) mod device;
 pub(crate) mod plain;
 pub(crate) mod tolerance;

@@ -226,7 +226,7 @@ impl<'a> Plain<'a> {
             .fold(f32::NEG_INFINITY, f32::max);
         let exp = |key: usize, s: f32| {
             if visible.contains(&key) {
-                (s - max).exp()
+                gpu_exp(s - max)
             } else {
                 0.0
             }
@@ -477,4 +477,10 @@ fn add_outer(matrix: &mut Matrix, column: &[f32], row: &[f32]) {
     for (values, a) in matrix.iter_mut().zip(column) {
         add_scaled(values, *a, row);
     }
+}
+
+/// The exponential as shaders compute it, by that of base 2: the rounding of the product costs an error of |x| ulp, which
+/// the Vulkan and WGSL specifications allow.
+fn gpu_exp(x: f32) -> f32 {
+    (x * core::f32::consts::LOG2_E).exp2()
 }
