@@ -161,7 +161,7 @@ impl Case {
                         .with_context(|| format!("but has {tensor}"))?
                         .shape[..]
                 }
-                None => &output_shape(&self.problem),
+                None => &self.output_shape(),
             };
             let values = file.get_shaped(tensor, shape)?;
             found.extend(values.map(|values| Expected { tensor, values }));
@@ -181,6 +181,11 @@ impl Case {
     /// `[B, Nq, H]`, which λ is broadcast to.
     pub fn rows(&self) -> [usize; 3] {
         problem_rows(&self.problem)
+    }
+
+    /// `[B, Nq, H, dv]`, shape of the output and of its gradient.
+    pub fn output_shape(&self) -> [usize; 4] {
+        output_shape(&self.problem)
     }
 
     /// The inputs of the reference.

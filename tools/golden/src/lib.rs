@@ -38,12 +38,14 @@
 
 mod case;
 mod compare;
+mod device;
 mod file;
 mod layout;
 mod run;
 
 pub use case::{Case, Expected, Lambda, Vectors};
 pub use compare::{Row, check, compare};
+pub use device::Device;
 pub use file::find;
 pub use layout::{Layout, Operand};
 pub use run::{Computed, ComputedGradients, Reference, Runner};
