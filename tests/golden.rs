@@ -69,7 +69,7 @@ fn reference_agrees_with_every_case() {
     }
 }
 
-/// Inputs, λ and every sum are `f32` here, so some tensors (the gradients of λ, which cancel) lose two more digits.
+/// Inputs, λ and every sum are `f32` here, so some tensors (the gradients of λ, which cancel) lose one more digit.
 #[test]
 fn device_agrees_with_every_case() {
     let mut device = Device::new(device::default_client().unwrap(), DType::F32);
