@@ -606,7 +606,11 @@ fn inputs_of_other_sizes_are_refused() {
             },
             &|_| ()
         ),
-        Error::HeadGroup { .. }
+        Error::Empty {
+            tensor: "key",
+            axis: "head",
+            ..
+        }
     ));
     assert!(matches!(
         refuse(Problem { maps: 3, ..problem }, &|_| ()),

@@ -26,7 +26,8 @@ pub struct Forward {
 /// With one map: standard attention, `O = P_1 V`. A query that sees no key has output 0.
 ///
 /// # Errors
-/// [`Error::Length`], [`Error::HeadGroup`], [`Error::Size`] or [`Error::Presence`] if the inputs do not fit `problem`.
+/// [`Error::Empty`], [`Error::Size`] or [`Error::HeadGroup`] if `problem` makes no sense, [`Error::Length`] or
+/// [`Error::Presence`] if the inputs do not fit it.
 ///
 /// See the [module](super) for an example.
 pub fn forward(problem: &Problem, inputs: &Inputs) -> Result<Forward> {

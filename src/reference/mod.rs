@@ -71,6 +71,8 @@ impl Inputs {
             ..
         } = *problem;
         let query = [batch, query_len, heads, maps, head_dim];
+        let key = [batch, key_len, kv_heads, problem.key_maps(), head_dim];
+        let value = [batch, key_len, kv_heads, value_dim];
         if !(1..=2).contains(&maps) {
             let shape = query.to_vec();
             return Err(Error::Size {
@@ -81,15 +83,15 @@ impl Inputs {
                 shape,
             });
         }
+        check_sizes("query", &["batch", "query", "head", "map", "dim"], &query)?;
+        check_sizes("key", &["batch", "key", "head", "map", "dim"], &key)?;
+        check_sizes("value", &["batch", "key", "head", "dim"], &value)?;
         if !heads.is_multiple_of(kv_heads) {
             return Err(Error::HeadGroup { heads, kv_heads });
         }
         check_len(&self.query, &query)?;
-        check_len(
-            &self.key,
-            &[batch, key_len, kv_heads, problem.key_maps(), head_dim],
-        )?;
-        check_len(&self.value, &[batch, key_len, kv_heads, value_dim])?;
+        check_len(&self.key, &key)?;
+        check_len(&self.value, &value)?;
         check_len(&self.lambda, &[batch, query_len, heads, maps - 1])?;
         match (&self.gamma, problem.norm) {
             (Some(_), None) => {
@@ -128,6 +130,17 @@ struct Head {
     query: Vec<Matrix>,
     key: Vec<Matrix>,
     value: Matrix,
+}
+
+fn check_sizes(tensor: &'static str, axes: &[&'static str], shape: &[usize]) -> Result<()> {
+    match shape.iter().position(|size| *size == 0) {
+        Some(at) => Err(Error::Empty {
+            tensor,
+            axis: axes[at],
+            shape: shape.to_vec(),
+        }),
+        None => Ok(()),
+    }
 }
 
 fn check_len(values: &[f64], shape: &[usize]) -> Result<()> {
