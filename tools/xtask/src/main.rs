@@ -1,2 +1,44 @@
-//! Project commands.
-fn main() {}
+//! Project commands: `cargo xtask <command>`.
+
+mod process;
+mod progress;
+mod setup;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Commands of the diff-flash-attn project. Each installs first what this machine lacks for it.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every test: on the default adapter, again on SwiftShader, and the CUDA compile audit.
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether everything the command checks holds.
+fn run(command: Command) -> Result<bool> {
+    match command {
+        Command::Test(options) => test::run(&options),
+    }
+}
