@@ -1,5 +1,6 @@
 //! Project commands: `cargo xtask <command>`.
 
+mod demo;
 mod process;
 mod progress;
 mod setup;
@@ -23,9 +24,16 @@ struct Cli {
 enum Command {
     /// Run every test: on the default adapter, again on SwiftShader, and the CUDA compile audit.
     Test(test::Options),
+    /// A differential attention layer on real text: check it, time it, draw its attention maps.
+    Demo(demo::Options),
 }
 
 fn main() -> ExitCode {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // Outside of a desktop session Mesa's device chooser finds no display to ask, and prints an error each time.
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
     match run(Cli::parse().command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -40,5 +48,6 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<bool> {
     match command {
         Command::Test(options) => test::run(&options),
+        Command::Demo(options) => demo::run(&options),
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
+use cubecl_wgpu::wgpu;
 
 use super::apt;
 
