@@ -1,2 +1,53 @@
-//! Project commands.
-fn main() {}
+//! Project commands: `cargo xtask <command>`.
+
+mod demo;
+mod process;
+mod progress;
+mod setup;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Commands of the diff-flash-attn project. Each installs first what this machine lacks for it.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every test: on the default adapter, again on SwiftShader, and the CUDA compile audit.
+    Test(test::Options),
+    /// A differential attention layer on real text: check it, time it, draw its attention maps.
+    Demo(demo::Options),
+}
+
+fn main() -> ExitCode {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // Outside of a desktop session Mesa's device chooser finds no display to ask, and prints an error each time.
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
+    match run(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether everything the command checks holds.
+fn run(command: Command) -> Result<bool> {
+    match command {
+        Command::Test(options) => test::run(&options),
+        Command::Demo(options) => demo::run(&options),
+    }
+}

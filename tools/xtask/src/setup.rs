@@ -1,0 +1,8 @@
+//! What a bare machine lacks: one function per need, which does nothing where the need is met.
+
+mod apt;
+mod vulkan;
+mod wheels;
+
+pub(crate) use vulkan::{swiftshader, vulkan};
+pub(crate) use wheels::cuda_wheels;
