@@ -1,2 +1,2 @@
-//! Project commands.
+//! Audits the library's kernels.
 fn main() {}

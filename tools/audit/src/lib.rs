@@ -1,0 +1,99 @@
+//! What the CUDA compiler makes of every kernel that the library launches, on a machine with no GPU.
+//!
+//! The way of a kernel through this crate:
+//! 1. A [`Recorder`] pretends to be a device of an [`Arch`]; the library's public functions run on it and it keeps
+//!    the kernels they launch. So what is audited is what a user of the library would launch, settings included.
+//! 2. [`source::emit`] writes each kernel as CUDA C++, with the compiler of CubeCL's CUDA runtime.
+//! 3. [`Nvrtc`] compiles that to PTX and machine code and reports registers, local memory and spills: [`Resources`].
+//! 4. [`Report`] is the table of them all. A kernel fails if it does not compile or if it spills.
+//!
+//! CubeCL hands a GPU's driver PTX, so the machine code that runs is made by the driver's own assembler. To know what
+//! that one does, use an NVRTC of the same CUDA version as the driver.
+
+pub mod arch;
+pub mod nvrtc;
+pub mod recorder;
+pub mod report;
+pub mod resources;
+pub mod source;
+
+pub use arch::Arch;
+pub use nvrtc::Nvrtc;
+pub use recorder::{Kernel, Recorder};
+pub use report::Report;
+pub use resources::Resources;
+
+use anyhow::Result;
+
+use crate::source::Source;
+
+/// A kernel to audit.
+pub struct Item {
+    /// The kernel, as it was launched.
+    pub kernel: Kernel,
+    /// What it was launched for, in words that tell it from its siblings: the settings, the problem.
+    pub settings: String,
+    /// The architecture to compile for: that of the [`Recorder`] it was launched on.
+    pub arch: Arch,
+}
+
+/// An audited kernel.
+pub struct Audited {
+    /// Name of the kernel.
+    pub kernel: String,
+    /// Settings of its [`Item`].
+    pub settings: String,
+    /// Architecture of its [`Item`].
+    pub arch: Arch,
+    /// The CUDA C++, if it got so far.
+    pub source: Option<Source>,
+    /// The PTX and what its machine code needs, or why there is none.
+    pub outcome: Result<(String, Resources)>,
+}
+
+impl Audited {
+    /// Shared memory of a cube, in bytes.
+    pub fn shared_memory(&self) -> usize {
+        let reserved = self
+            .source
+            .as_ref()
+            .map_or(0, |source| source.shared_memory);
+        let declared = self
+            .outcome
+            .as_ref()
+            .map_or(0, |(_, needs)| needs.static_shared);
+        reserved + declared
+    }
+
+    /// Whether the kernel compiles and does not spill.
+    pub fn passed(&self) -> bool {
+        self.outcome
+            .as_ref()
+            .is_ok_and(|(_, needs)| !needs.spills())
+    }
+}
+
+/// Compiles a kernel and measures what it needs.
+pub fn audit(item: &Item, nvrtc: &Nvrtc) -> Audited {
+    let source = source::emit(&*item.kernel, item.arch);
+    let (source, outcome) = match source {
+        Ok(source) => {
+            let outcome = compile(&source, item.arch, nvrtc);
+            (Some(source), outcome)
+        }
+        Err(error) => (None, Err(error)),
+    };
+    Audited {
+        kernel: item.kernel.id().short_name().to_string(),
+        settings: item.settings.clone(),
+        arch: item.arch,
+        source,
+        outcome,
+    }
+}
+
+fn compile(source: &Source, arch: Arch, nvrtc: &Nvrtc) -> Result<(String, Resources)> {
+    let compiled = nvrtc.compile(&source.text, &arch.to_string())?;
+    let resources = Resources::parse(&compiled.log)?;
+    Ok((compiled.ptx, resources))
+}

@@ -1,0 +1,208 @@
+//! NVIDIA's run-time compiler, loaded from a folder when it is needed: nothing of CUDA is linked.
+
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use std::path::{Path, PathBuf};
+use std::ptr;
+
+use anyhow::{Context, Result, bail, ensure};
+use libloading::Library;
+
+/// Where a CUDA toolkit, and where NVIDIA's Python packages installed with `pip --target`, keep the library.
+const LIBRARIES: &[&str] = &[
+    "lib64",
+    "lib",
+    "bin",
+    "bin/x64",
+    "nvidia/cuda_nvrtc/lib",
+    "nvidia/cuda_nvrtc/bin",
+    "nvidia/cu13/lib",
+];
+
+/// Where they keep the headers that kernels include.
+const HEADERS: &[&str] = &[
+    "include",
+    "include/cccl",
+    "nvidia/cuda_runtime/include",
+    "nvidia/cuda_cccl/include",
+    "nvidia/cu13/include",
+    "nvidia/cu13/include/cccl",
+];
+
+type Program = *mut c_void;
+type Status = c_int;
+type GetSize = unsafe extern "C" fn(Program, *mut usize) -> Status;
+type GetText = unsafe extern "C" fn(Program, *mut c_char) -> Status;
+type CreateProgram = unsafe extern "C" fn(
+    *mut Program,
+    *const c_char,
+    *const c_char,
+    c_int,
+    *const *const c_char,
+    *const *const c_char,
+) -> Status;
+type CompileProgram = unsafe extern "C" fn(Program, c_int, *const *const c_char) -> Status;
+type DestroyProgram = unsafe extern "C" fn(*mut Program) -> Status;
+type GetErrorString = unsafe extern "C" fn(Status) -> *const c_char;
+type Version = unsafe extern "C" fn(*mut c_int, *mut c_int) -> Status;
+
+/// A loaded NVRTC and the headers beside it.
+pub struct Nvrtc {
+    create: CreateProgram,
+    compile: CompileProgram,
+    destroy: DestroyProgram,
+    log_size: GetSize,
+    log: GetText,
+    ptx_size: GetSize,
+    ptx: GetText,
+    error: GetErrorString,
+    version: (c_int, c_int),
+    headers: Vec<String>,
+    /// Keeps the functions above loaded.
+    _library: Library,
+}
+
+/// What NVRTC made of a source.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// The PTX.
+    pub ptx: String,
+    /// Everything the compiler and the assembler `ptxas` had to say.
+    pub log: String,
+}
+
+impl Nvrtc {
+    /// Loads NVRTC from `root`: a CUDA toolkit, or a folder with NVIDIA's Python packages.
+    ///
+    /// # Errors
+    /// If there is no NVRTC or no header folder below `root`, or the library does not load.
+    pub fn open(root: &Path) -> Result<Self> {
+        let folders = LIBRARIES.iter().map(|folder| root.join(folder));
+        let Some(path) = folders.filter_map(|folder| find_library(&folder)).next() else {
+            bail!(
+                "no NVRTC library below {}, looked in {LIBRARIES:?}",
+                root.display()
+            );
+        };
+        let headers = HEADERS.iter().map(|folder| root.join(folder));
+        let headers: Vec<_> = headers.filter(|folder| folder.is_dir()).collect();
+        ensure!(
+            !headers.is_empty(),
+            "no CUDA headers below {}, looked in {HEADERS:?}",
+            root.display()
+        );
+        let include = |folder: &PathBuf| format!("--include-path={}", folder.display());
+        let headers = headers.iter().map(include).collect();
+        Self::load(&path, headers).with_context(|| format!("loading {}", path.display()))
+    }
+
+    fn load(path: &Path, headers: Vec<String>) -> Result<Self> {
+        // SAFETY: the file is NVIDIA's library, whose initialisers ask nothing of the caller.
+        let library = unsafe { Library::new(path)? };
+        // SAFETY: the types are those of nvrtc.h, and `library` is kept as long as the functions.
+        unsafe {
+            let mut version = (0, 0);
+            let get_version = *library.get::<Version>(b"nvrtcVersion")?;
+            get_version(&mut version.0, &mut version.1);
+            Ok(Self {
+                create: *library.get(b"nvrtcCreateProgram")?,
+                compile: *library.get(b"nvrtcCompileProgram")?,
+                destroy: *library.get(b"nvrtcDestroyProgram")?,
+                log_size: *library.get(b"nvrtcGetProgramLogSize")?,
+                log: *library.get(b"nvrtcGetProgramLog")?,
+                ptx_size: *library.get(b"nvrtcGetPTXSize")?,
+                ptx: *library.get(b"nvrtcGetPTX")?,
+                error: *library.get(b"nvrtcGetErrorString")?,
+                version,
+                headers,
+                _library: library,
+            })
+        }
+    }
+
+    /// Version of the library, as in `12.9`.
+    pub fn version(&self) -> String {
+        format!("{}.{}", self.version.0, self.version.1)
+    }
+
+    /// Compiles CUDA C++ for a real architecture, with the options of CubeCL's CUDA runtime, down to machine code, so
+    /// that the log reports what the machine code needs.
+    ///
+    /// # Errors
+    /// The compiler's log if it refuses the source.
+    pub fn compile(&self, source: &str, arch: &str) -> Result<Compiled> {
+        let program = self.program(source)?;
+        let mut options = self.headers.clone();
+        options.push(format!("--gpu-architecture={arch}"));
+        options.extend(["-lineinfo".into(), "--ptxas-options=-v".into()]);
+        let options = options.into_iter().map(CString::new);
+        let options = options.collect::<Result<Vec<_>, _>>()?;
+        let pointers: Vec<_> = options.iter().map(|option| option.as_ptr()).collect();
+        // SAFETY: `program` is alive and `pointers` point into `options`.
+        let status =
+            unsafe { (self.compile)(program.raw, pointers.len() as c_int, pointers.as_ptr()) };
+        let log = self.text(&program, self.log_size, self.log)?;
+        if status != 0 {
+            bail!("NVRTC: {}\n{log}", self.reason(status));
+        }
+        let ptx = self.text(&program, self.ptx_size, self.ptx)?;
+        Ok(Compiled { ptx, log })
+    }
+
+    fn program(&self, source: &str) -> Result<OwnedProgram<'_>> {
+        let source = CString::new(source)?;
+        let mut raw = ptr::null_mut();
+        let (name, none) = (ptr::null(), ptr::null());
+        // SAFETY: `source` ends with a zero and is copied; there are no headers to name.
+        self.check(unsafe { (self.create)(&mut raw, source.as_ptr(), name, 0, none, none) })?;
+        Ok(OwnedProgram { nvrtc: self, raw })
+    }
+
+    fn text(&self, program: &OwnedProgram<'_>, size: GetSize, get: GetText) -> Result<String> {
+        let mut bytes = 0;
+        // SAFETY: `program` is alive.
+        self.check(unsafe { size(program.raw, &mut bytes) })?;
+        let mut text = vec![0_u8; bytes.max(1)];
+        // SAFETY: `text` has the size that was asked for, the final zero included.
+        self.check(unsafe { get(program.raw, text.as_mut_ptr().cast()) })?;
+        let text = CStr::from_bytes_until_nul(&text)?;
+        Ok(text.to_string_lossy().into_owned())
+    }
+
+    fn check(&self, status: Status) -> Result<()> {
+        ensure!(status == 0, "NVRTC: {}", self.reason(status));
+        Ok(())
+    }
+
+    fn reason(&self, status: Status) -> String {
+        // SAFETY: NVRTC has a static text for every status, unknown ones included.
+        let text = unsafe { CStr::from_ptr((self.error)(status)) };
+        text.to_string_lossy().into_owned()
+    }
+}
+
+/// A program that is destroyed with its value.
+struct OwnedProgram<'a> {
+    nvrtc: &'a Nvrtc,
+    raw: Program,
+}
+
+impl Drop for OwnedProgram<'_> {
+    fn drop(&mut self) {
+        // SAFETY: `raw` is alive and not used again.
+        unsafe { (self.nvrtc.destroy)(&mut self.raw) };
+    }
+}
+
+fn find_library(folder: &Path) -> Option<PathBuf> {
+    let is_nvrtc = |name: &OsStr| {
+        let name = name.to_string_lossy();
+        name.starts_with("libnvrtc.so") || (name.starts_with("nvrtc64_") && name.ends_with(".dll"))
+    };
+    let entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok);
+    let mut found: Vec<_> = entries
+        .filter(|entry| is_nvrtc(&entry.file_name()))
+        .map(|entry| entry.path())
+        .collect();
+    found.sort();
+    found.into_iter().next()
+}

@@ -1,0 +1,56 @@
+//! `cargo test` and `cargo run --bin …` ask the same features of every crate, so that CubeCL and wgpu are built once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+/// Sets of features, of every crate in the workspace's tree along the given kinds of dependencies.
+fn features(edges: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let args = [
+        "tree",
+        "--workspace",
+        "--locked",
+        "--prefix=none",
+        "--no-dedupe",
+        "-f={p}|{f}",
+    ];
+    let output = Command::new(env!("CARGO"))
+        .args(args)
+        .args(["-e", edges])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let mut features: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for (package, set) in text.lines().filter_map(|line| line.split_once('|')) {
+        features
+            .entry(package.into())
+            .or_default()
+            .insert(set.into());
+    }
+    features
+}
+
+#[test]
+fn tools_reuse_what_tests_have_built() {
+    let (tests, tools) = (features("normal,build,dev"), features("normal,build"));
+    assert!(
+        tools
+            .keys()
+            .any(|package| package.starts_with("cubecl-core "))
+    );
+    let differ = tools
+        .iter()
+        .filter(|(package, set)| tests[*package] != **set);
+    let differ: Vec<_> = differ
+        .map(|(package, set)| format!("{package}: {set:?}, in tests {:?}", tests[package]))
+        .collect();
+    assert!(
+        differ.is_empty(),
+        "add the features that tests have to tools/audit/Cargo.toml:\n{}",
+        differ.join("\n")
+    );
+}
