@@ -185,6 +185,9 @@ impl Call<'_> {
             ..
         } = *problem;
         let shape = self.rows_shape();
+        let shared_memory = self.limits.shared_memory;
+        self.limits.check("units of a cube", shape.units(), self.limits.units)?;
+        self.limits.check("bytes of shared memory", shape.shared_memory(), shared_memory)?;
         let blocks = query_len.div_ceil(shape.rows());
         let grid = self.limits.grid([blocks, heads, batch])?;
         let planes = statistic_planes(maps);

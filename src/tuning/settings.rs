@@ -33,15 +33,16 @@ pub enum Plane {
     Unused,
     /// Units of a row exchange values by shuffles. Needs `units_x` to be a power of two that planes hold.
     Reduce,
-    /// The units of a plane share their reads of shared memory by broadcasts. Needs `units_x = 1`, planes of one fixed
-    /// size, and a number of units that they divide. Pays on CPU drivers, where a read costs as much as a plane of reads.
+    /// The units of a plane share their reads of global memory by broadcasts, and nothing but the resident operand goes
+    /// through shared memory. Needs `units_x = 1`, planes of one fixed size, and a number of units that they divide.
+    /// Pays on CPU drivers, where a read by a plane costs one read for each unit.
     Share,
 }
 
 /// Tile and register sizes of one kernel launch.
 ///
 /// A cube of `units_y × units_x` units works on a tile of `rows · units_y` rows and `cols · units_x` columns; every unit
-/// holds `rows × cols` scores for each map. Its [`Display`](core::fmt::Display) form, `r4c16y8x1k64-share`, is its name
+/// holds `rows × cols` scores for each map. Its [`Display`](core::fmt::Display) form, `r3c4y8x8k32-reduce`, is its name
 /// wherever settings are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Settings {
@@ -53,7 +54,7 @@ pub struct Settings {
     pub units_y: usize,
     /// Units along its columns.
     pub units_x: usize,
-    /// Columns of the head dimension in shared memory at once, a multiple of `4 · units_x`.
+    /// Columns of the head dimension in shared memory at once, a multiple of `4 · units_x`. 0 with [`Plane::Share`].
     pub chunk: usize,
     /// Use of plane operations.
     pub plane: Plane,
@@ -94,7 +95,7 @@ impl Settings {
             cols: self.cols,
             units_y: self.units_y,
             units_x: self.units_x,
-            chunk4: self.chunk / 4,
+            chunk4: if plane == 0 { self.chunk / 4 } else { 1 },
             plane,
             exchange,
         })
@@ -109,14 +110,20 @@ impl Settings {
             chunk,
             ..
         } = *self;
-        if [rows, cols, units_y, units_x, chunk].contains(&0) {
+        if [rows, cols, units_y, units_x].contains(&0) {
             return Err(self.refuse("a size is zero"));
         }
         if !cols.is_multiple_of(4) {
             return Err(self.refuse("cols is no multiple of 4"));
         }
-        if !chunk.is_multiple_of(4 * units_x) {
+        let staged = self.plane != Plane::Share;
+        if staged && (chunk == 0 || !chunk.is_multiple_of(4 * units_x)) {
             return Err(self.refuse("chunk is no multiple of 4 · units_x"));
+        }
+        if !staged && chunk != 0 {
+            return Err(self.refuse(
+                "nothing is staged in chunks where planes share their reads: chunk must be 0",
+            ));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use Plane::{Reduce, Share};
 /// Devices that want different settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeviceClass {
-    /// Mesa's lavapipe: a plane is a CPU vector, and a read from shared memory costs one read for each unit.
+    /// Mesa's lavapipe: a plane is a CPU vector, and a read of memory costs one read for each unit.
     Lavapipe,
     /// Everything else.
     Gpu,
@@ -72,15 +72,14 @@ const fn row(
 #[rustfmt::skip]
 const TABLE: &[Shipped] = &[
     //  class     pass              d    dv     rows cols  y  x chunk  plane
-    row(Lavapipe, Forward,          [ 64,  64], [4, 16,  8, 1, 64], Share),
-    row(Lavapipe, Forward,          [128, 256], [2, 16,  8, 1, 32], Share),
-    row(Lavapipe, Forward,          [256, 256], [1,  8,  8, 1, 32], Share),
-    row(Lavapipe, QueryGradient,    [ 64, 128], [2, 16,  8, 1, 32], Share),
-    row(Lavapipe, QueryGradient,    [128, 256], [1, 16,  8, 1, 32], Share),
-    row(Lavapipe, QueryGradient,    [256, 256], [1,  8,  8, 1,  8], Share),
-    row(Lavapipe, KeyValueGradient, [ 64, 128], [2, 16,  8, 1, 32], Share),
-    row(Lavapipe, KeyValueGradient, [128, 256], [1, 16,  8, 1, 32], Share),
-    row(Lavapipe, KeyValueGradient, [256, 256], [1,  8,  8, 1,  8], Share),
+    row(Lavapipe, Forward,          [ 64, 128], [4, 16,  8, 1,  0], Share),
+    row(Lavapipe, Forward,          [128, 256], [2, 16,  8, 1,  0], Share),
+    row(Lavapipe, Forward,          [256, 256], [1, 16,  8, 1,  0], Share),
+    row(Lavapipe, QueryGradient,    [ 64,  64], [4, 16,  8, 1,  0], Share),
+    row(Lavapipe, QueryGradient,    [ 64, 128], [3, 16,  8, 1,  0], Share),
+    row(Lavapipe, QueryGradient,    [256, 256], [1, 16,  8, 1,  0], Share),
+    row(Lavapipe, KeyValueGradient, [ 64, 128], [3, 16,  8, 1,  0], Share),
+    row(Lavapipe, KeyValueGradient, [256, 256], [1, 16,  8, 1,  0], Share),
 
     row(Gpu,      Forward,          [ 32,  64], [4,  4,  8, 8, 32], Reduce),
     row(Gpu,      Forward,          [ 64, 128], [3,  4,  8, 8, 32], Reduce),

@@ -3,11 +3,13 @@
 pub(crate) mod backward_key_value;
 pub(crate) mod backward_query;
 pub(crate) mod backward_rows;
+mod direct;
 pub(crate) mod forward;
 mod gradient;
 pub(crate) mod lambda;
 mod product;
 mod rows;
 mod stage;
+mod staged;
 pub(crate) mod sum;
 pub(crate) mod tile;

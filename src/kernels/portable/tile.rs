@@ -19,7 +19,7 @@ pub(crate) struct Tile {
     pub units_x: usize,
     /// Columns of the head dimension staged at once, in vectors of 4; a multiple of `units_x`.
     pub chunk4: usize,
-    /// Size of the planes that share their reads, 0 for none. Needs `units_x = 1`.
+    /// Size of the planes that share reads of global memory, 0 for none. Needs `units_x = 1` and `chunk4 = 1`.
     pub plane: usize,
     /// How the units of a row exchange values.
     pub exchange: Exchange,
@@ -59,9 +59,12 @@ impl Tile {
         self.tile_rows() * self.weight_pitch()
     }
 
-    /// Vectors of `maps` staged chunks.
+    /// Vectors of `maps` staged chunks; a token one where operands come straight from global memory.
     pub(crate) const fn chunk_len(&self, maps: usize) -> usize {
-        maps * self.tile_cols() * self.chunk_pitch()
+        match self.plane {
+            0 => maps * self.tile_cols() * self.chunk_pitch(),
+            _ => 1,
+        }
     }
 
     /// Vectors of a resident operand of `dim4` columns.
