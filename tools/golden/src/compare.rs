@@ -20,6 +20,37 @@ pub struct Row {
     pub relative: f64,
 }
 
+impl Row {
+    /// How far `ours` is from `theirs`.
+    ///
+    /// # Errors
+    /// If they have not as many elements.
+    pub fn new(case: &str, tensor: &'static str, ours: &[f64], theirs: &[f64]) -> Result<Self> {
+        let (got, expected) = (ours.len(), theirs.len());
+        ensure!(
+            got == expected,
+            "{tensor}: {got} elements were computed, expected {expected}"
+        );
+        let difference: Vec<f64> = ours.iter().zip(theirs).map(|(x, y)| x - y).collect();
+        let norm = |values: &[f64]| values.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let error = norm(&difference);
+        let relative = if error == 0.0 {
+            0.0
+        } else {
+            error / norm(theirs)
+        };
+        // `f64::max` forgets a NaN, the norm does not.
+        let largest = difference.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
+        let max_abs = if error.is_finite() { largest } else { error };
+        Ok(Self {
+            case: case.to_owned(),
+            tensor,
+            max_abs,
+            relative,
+        })
+    }
+}
+
 /// Computes a case and compares: one row for each tensor of [`Case::expected`].
 ///
 /// # Errors
@@ -37,7 +68,7 @@ pub fn check(case: &Case, runner: &mut dyn Runner) -> Result<Vec<Row>> {
 pub fn compare(case: &Case, computed: &Computed) -> Result<Vec<Row>> {
     let rows = case.expected.iter().map(|expected| {
         let ours = computed_tensor(case, computed, expected.tensor)?;
-        row(&case.name, expected.tensor, &ours, &expected.values)
+        Row::new(&case.name, expected.tensor, &ours, &expected.values)
     });
     rows.collect()
 }
@@ -92,29 +123,4 @@ fn logit_gradient(logits: &[f64], gradients: &ComputedGradients) -> Vec<f64> {
         .zip(logits)
         .map(|(grad, logit)| grad * slope(*logit))
         .collect()
-}
-
-fn row(case: &str, tensor: &'static str, ours: &[f64], theirs: &[f64]) -> Result<Row> {
-    let (got, expected) = (ours.len(), theirs.len());
-    ensure!(
-        got == expected,
-        "{tensor}: {got} elements were computed, expected {expected}"
-    );
-    let difference: Vec<f64> = ours.iter().zip(theirs).map(|(x, y)| x - y).collect();
-    let norm = |values: &[f64]| values.iter().map(|x| x * x).sum::<f64>().sqrt();
-    let error = norm(&difference);
-    let relative = if error == 0.0 {
-        0.0
-    } else {
-        error / norm(theirs)
-    };
-    // `f64::max` forgets a NaN, the norm does not.
-    let largest = difference.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
-    let max_abs = if error.is_finite() { largest } else { error };
-    Ok(Row {
-        case: case.to_owned(),
-        tensor,
-        max_abs,
-        relative,
-    })
 }

@@ -1,6 +1,9 @@
 //! Project commands: `cargo xtask <command>`.
 
 mod demo;
+mod device;
+mod errors;
+mod golden_cases;
 mod process;
 mod progress;
 mod setup;
@@ -11,6 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use device::{Backend, rerun_with_cuda};
 
 /// Commands of the diff-flash-attn project. Each installs first what this machine lacks for it.
 #[derive(Parser)]
@@ -26,6 +30,19 @@ enum Command {
     Test(test::Options),
     /// A differential attention layer on real text: check it, time it, draw its attention maps.
     Demo(demo::Options),
+    /// Compute golden cases, dumps of other implementations, and compare every output and gradient with them.
+    Golden(golden_cases::Options),
+}
+
+impl Command {
+    /// The device that the command computes on, if it names one.
+    fn backend(&self) -> Option<Backend> {
+        match self {
+            Command::Test(_) => None,
+            Command::Demo(options) => Some(options.backend()),
+            Command::Golden(options) => options.backend(),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -46,8 +63,12 @@ fn main() -> ExitCode {
 
 /// Whether everything the command checks holds.
 fn run(command: Command) -> Result<bool> {
+    if command.backend().is_some_and(Backend::is_missing) {
+        return rerun_with_cuda();
+    }
     match command {
         Command::Test(options) => test::run(&options),
         Command::Demo(options) => demo::run(&options),
+        Command::Golden(options) => golden_cases::run(&options),
     }
 }

@@ -23,23 +23,33 @@ pub(crate) struct Options {
 
 /// Runs the steps one after the other, all of them whatever fails. Whether nothing failed.
 pub(crate) fn run(options: &Options) -> Result<bool> {
+    let steps = steps(options)?;
+    let mut total = Tally::default();
+    for (name, command) in steps {
+        total += step(name, command)?;
+    }
+    println!("\n{total}");
+    Ok(total.failed == 0)
+}
+
+/// The steps, after everything that they need is installed.
+fn steps(options: &Options) -> Result<Vec<(&'static str, Command)>> {
     setup::vulkan()?;
-    let mut total = step("All tests, default adapter", cargo_test())?;
+    let mut steps = vec![("All tests, default adapter", cargo_test())];
     if wanted("SwiftShader", options.no_swiftshader, "--no-swiftshader") {
         let mut command = cargo_test();
         command.args(["--test", "*"]);
         setup::swiftshader()?.select(&mut command);
-        total += step("Device tests, SwiftShader", command)?;
+        steps.push(("Device tests, SwiftShader", command));
     }
     if wanted("CUDA audit", options.no_audit, "--no-audit") {
         let mut command = workspace::cargo();
         command
-            .args(["run", "--bin", "audit", "--"])
+            .args(["run", "--bin", "audit", "--", "--cuda"])
             .arg(setup::cuda_wheels()?);
-        total += step("CUDA audit", command)?;
+        steps.push(("CUDA audit", command));
     }
-    println!("\n{total}");
-    Ok(total.failed == 0)
+    Ok(steps)
 }
 
 /// All tests of the workspace: one selection of packages for every step, so that nothing is built twice.

@@ -18,9 +18,9 @@ const WHEELS: [&str; 3] = [
     "nvidia-cuda-cccl-cu12==12.9.*",
 ];
 
-/// The folder of the CUDA compiler wheels, which holds `nvidia/cuda_nvrtc`, `nvidia/cuda_runtime` and so on.
+/// The folder of the CUDA compiler wheels, where the audit and its tests look for them; it holds `nvidia/cuda_nvrtc`, `nvidia/cuda_runtime` and so on.
 pub(crate) fn cuda_wheels() -> Result<PathBuf> {
-    let folder = workspace::target().join("cuda-wheels");
+    let folder = workspace::root().join("target/cuda-wheels");
     let (stamp, wanted) = (folder.join("installed"), WHEELS.join("\n"));
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(folder);

@@ -1,0 +1,60 @@
+//! Errors of tensors as a table, and what may be wrong with them.
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{CellAlignment, Table};
+use diff_flash_attn::DType;
+use golden::Row;
+
+/// The relative error that is allowed if nobody says another: about three times the largest that the golden cases show,
+/// which is 2.9e-6 in f32 and 1.5e-3 in f16, both for λ, whose gradient is a sum with cancellation. bfloat16 rounds eight
+/// times as coarsely as f16.
+pub(crate) fn tolerance(dtype: DType) -> f64 {
+    match dtype {
+        DType::F32 => 1e-5,
+        DType::F16 => 5e-3,
+        DType::BF16 => 4e-2,
+    }
+}
+
+/// Whether every tensor is within the tolerance; NaN is not.
+pub(crate) fn all_within(rows: &[Row], tolerance: f64) -> bool {
+    rows.iter().all(|row| row.relative <= tolerance)
+}
+
+/// One line for each tensor.
+pub(crate) fn table(rows: &[Row], tolerance: f64) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_header([
+        "case",
+        "tensor",
+        "largest error",
+        "relative error",
+        "verdict",
+    ]);
+    for row in rows {
+        let verdict = if row.relative <= tolerance {
+            "ok"
+        } else {
+            "WRONG"
+        };
+        table.add_row([
+            row.case.clone(),
+            row.tensor.to_owned(),
+            format!("{:.2e}", row.max_abs),
+            format!("{:.2e}", row.relative),
+            verdict.to_owned(),
+        ]);
+    }
+    right_align(&mut table, 2..4);
+    table
+}
+
+/// Aligns columns of numbers.
+pub(crate) fn right_align(table: &mut Table, columns: std::ops::Range<usize>) {
+    for column in columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}

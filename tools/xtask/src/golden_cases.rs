@@ -1,0 +1,89 @@
+//! Every golden case of a folder, computed and compared with what another implementation made of it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use golden::{Case, Device, Reference, Row, Runner};
+
+use crate::device::{Backend, Storage};
+use crate::errors;
+
+/// Where the cases are, and what to compute them with.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Folder of `*.safetensors` files; the documentation of tools/golden says what they hold.
+    folder: PathBuf,
+    /// What computes.
+    #[arg(long, value_enum, default_value_t = Computer::Wgpu)]
+    device: Computer,
+    /// How the device stores tensors; the reference is always f64.
+    #[arg(long, value_enum, default_value_t = Storage::F32)]
+    dtype: Storage,
+    /// Also write the errors to this file, as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Relative error, ‖ours − theirs‖ / ‖theirs‖, above which a tensor is wrong [default: 1e-5 for f32, 5e-3 for f16, 4e-2 for bf16]
+    #[arg(long)]
+    tolerance: Option<f64>,
+}
+
+/// What computes the cases.
+#[derive(Clone, Copy, ValueEnum)]
+enum Computer {
+    /// Vulkan, Metal or DirectX 12; a software Vulkan driver is installed if there is none.
+    Wgpu,
+    /// The first CUDA device.
+    Cuda,
+    /// The f64 reference on the CPU.
+    Reference,
+}
+
+impl Options {
+    /// The device to compute on, unless it is the reference that computes.
+    pub(crate) fn backend(&self) -> Option<Backend> {
+        match self.device {
+            Computer::Wgpu => Some(Backend::Wgpu),
+            Computer::Cuda => Some(Backend::Cuda),
+            Computer::Reference => None,
+        }
+    }
+
+    fn runner(&self) -> Result<Box<dyn Runner>> {
+        let Some(backend) = self.backend() else {
+            println!("f64 reference");
+            return Ok(Box::new(Reference));
+        };
+        let device = Device::new(backend.client()?, self.dtype.dtype());
+        println!("{}, {}", device.describe(), self.dtype.dtype());
+        Ok(Box::new(device))
+    }
+}
+
+/// Computes every case. Whether every tensor is within the tolerance.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let tolerance = options
+        .tolerance
+        .unwrap_or_else(|| errors::tolerance(options.dtype.dtype()));
+    let mut runner = options.runner()?;
+    let mut rows = Vec::new();
+    for file in golden::find(&options.folder)? {
+        rows.extend(golden::check(&Case::load(&file)?, runner.as_mut())?);
+    }
+    println!(
+        "{}\nrelative errors up to {tolerance:.1e} are allowed",
+        errors::table(&rows, tolerance)
+    );
+    if let Some(path) = &options.json {
+        write(&rows, path)?;
+    }
+    Ok(errors::all_within(&rows, tolerance))
+}
+
+/// Writes `[{"case", "tensor", "max_abs", "relative"}]`.
+fn write(rows: &[Row], path: &Path) -> Result<()> {
+    let cannot = || format!("cannot write {}", path.display());
+    serde_json::to_writer_pretty(File::create(path).with_context(cannot)?, rows)
+        .with_context(cannot)
+}
