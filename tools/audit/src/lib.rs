@@ -11,6 +11,8 @@
 //! that one does, use an NVRTC of the same CUDA version as the driver.
 
 pub mod arch;
+mod case;
+pub mod catalogue;
 pub mod nvrtc;
 pub mod recorder;
 pub mod report;
@@ -35,6 +37,13 @@ pub struct Item {
     pub settings: String,
     /// The architecture to compile for: that of the [`Recorder`] it was launched on.
     pub arch: Arch,
+}
+
+impl Item {
+    /// Whether `text` is part of the kernel's name or its settings.
+    pub fn matches(&self, text: &str) -> bool {
+        self.kernel.id().short_name().contains(text) || self.settings.contains(text)
+    }
 }
 
 /// An audited kernel.

@@ -26,10 +26,9 @@ fn features(edges: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut features: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let text = String::from_utf8(output.stdout).unwrap();
     for (package, set) in text.lines().filter_map(|line| line.split_once('|')) {
-        features
-            .entry(package.into())
-            .or_default()
-            .insert(set.into());
+        // Where two packages depend on each other, cargo marks the second mention.
+        let set = set.trim_end_matches(" (*)").to_string();
+        features.entry(package.into()).or_default().insert(set);
     }
     features
 }

@@ -1,0 +1,178 @@
+//! One problem that the library is called with, forward and backward, on a device that runs nothing.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+use diff_flash_attn::tuning::{DeviceClass, Pass, Settings, shipped};
+use diff_flash_attn::{DType, Inputs, Mask, Norm, Options, Tensor, Tuning, backward, forward};
+
+use crate::{Kernel, Recorder};
+
+/// Sequence length, heads of the query, heads of key and value. Kernels take them at run time, so any will do.
+const LEN: usize = 512;
+const HEADS: usize = 4;
+const KV_HEADS: usize = 2;
+
+/// A problem. Its `Display` names it in reports.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Case {
+    pub head_dim: usize,
+    pub value_dim: usize,
+    pub dtype: DType,
+    pub variant: Variant,
+    /// First element of each tensor in its buffer. It decides how wide loads and stores can be.
+    pub offset: usize,
+}
+
+/// What changes the code of the kernels beside dimensions and types.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Variant {
+    pub name: &'static str,
+    /// Two for differential attention, one for standard.
+    pub maps: usize,
+    /// Whether both maps share the key.
+    pub shared_key: bool,
+    pub mask: Mask,
+    pub norm: bool,
+    /// λ for every token and head, not for every head only.
+    pub token_lambda: bool,
+}
+
+impl Case {
+    /// The kernels that the library launches for this problem, each with a name for the report: inference first, then a
+    /// training step.
+    pub(crate) fn launches(&self, recorder: &Recorder) -> Result<Vec<(Kernel, String)>> {
+        let (client, inputs) = (recorder.client(), self.inputs(recorder));
+        forward(client, &inputs, &self.options(false))?;
+        let inference = recorder.take()?;
+
+        let options = self.options(true);
+        let saved = forward(client, &inputs, &options)?.saved;
+        let saved = saved.context("forward saved nothing for backward")?;
+        let gradient = self.empty(recorder, &[1, LEN, HEADS, self.value_dim]);
+        backward(client, &inputs, &saved, &gradient, &options)?;
+        let training = recorder.take()?;
+
+        let inference = inference.into_iter().map(|kernel| self.named(kernel, ""));
+        let training = training
+            .into_iter()
+            .map(|kernel| self.named(kernel, " saving"));
+        Ok(inference.chain(training).collect())
+    }
+
+    fn inputs(&self, recorder: &Recorder) -> Inputs {
+        let Variant {
+            maps,
+            shared_key,
+            norm,
+            token_lambda,
+            ..
+        } = self.variant;
+        let query = self.tensor(recorder, HEADS, maps, self.head_dim);
+        let key = self.tensor(
+            recorder,
+            KV_HEADS,
+            if shared_key { 1 } else { maps },
+            self.head_dim,
+        );
+        let value = self.empty(recorder, &[1, LEN, KV_HEADS, self.value_dim]);
+        let row = |shape: &[usize]| Tensor::empty(recorder.client(), DType::F32, shape);
+        let inputs = match (maps, token_lambda) {
+            (1, _) => Inputs::standard(query, key, value),
+            (_, true) => Inputs::differential(query, key, value, row(&[1, LEN, HEADS])),
+            (_, false) => Inputs::differential(query, key, value, row(&[HEADS])),
+        };
+        if norm {
+            inputs.with_gamma(row(&[self.value_dim]))
+        } else {
+            inputs
+        }
+    }
+
+    /// `[B, N, heads, maps, d]`, for standard attention without the pair axis.
+    fn tensor(&self, recorder: &Recorder, heads: usize, maps: usize, dim: usize) -> Tensor {
+        match self.variant.maps {
+            1 => self.empty(recorder, &[1, LEN, heads, dim]),
+            _ => self.empty(recorder, &[1, LEN, heads, maps, dim]),
+        }
+    }
+
+    /// A row-major tensor at the case's offset.
+    fn empty(&self, recorder: &Recorder, shape: &[usize]) -> Tensor {
+        let len = self.offset + shape.iter().product::<usize>();
+        let buffer = Tensor::empty(recorder.client(), self.dtype, &[len]);
+        let stride = |axis: usize| shape[axis + 1..].iter().product();
+        let strides: Vec<usize> = (0..shape.len()).map(stride).collect();
+        Tensor::strided(
+            buffer.handle().clone(),
+            self.dtype,
+            self.offset,
+            shape,
+            &strides,
+        )
+    }
+
+    fn options(&self, save_for_backward: bool) -> Options {
+        let norm = Norm {
+            eps: 1e-5,
+            lambda_init: 0.2,
+        };
+        Options {
+            mask: self.variant.mask,
+            norm: self.variant.norm.then_some(norm),
+            save_for_backward,
+            tuning: self.tuning(),
+            ..Options::default()
+        }
+    }
+
+    /// The settings that the library would choose itself, given so that the report can name them.
+    fn tuning(&self) -> Tuning {
+        Tuning {
+            forward: self.settings(Pass::Forward),
+            query_gradient: self.settings(Pass::QueryGradient),
+            key_value_gradient: self.settings(Pass::KeyValueGradient),
+        }
+    }
+
+    fn settings(&self, pass: Pass) -> Option<Settings> {
+        let mut rows = shipped().filter(|row| row.class == DeviceClass::Gpu && row.pass == pass);
+        let covers = |dims: [usize; 2]| self.head_dim <= dims[0] && self.value_dim <= dims[1];
+        Some(
+            rows.find(|row| covers([row.head_dim, row.value_dim]))?
+                .settings,
+        )
+    }
+
+    /// The kernel, with the case and its own settings as its name; `saving` sets the forward kernel of training apart.
+    fn named(&self, kernel: Kernel, saving: &str) -> (Kernel, String) {
+        let (pass, saving) = match kernel.id().short_name() {
+            "AttentionForward" => (Some(Pass::Forward), saving),
+            "AttentionBackwardQuery" => (Some(Pass::QueryGradient), ""),
+            "AttentionBackwardKeyValue" => (Some(Pass::KeyValueGradient), ""),
+            _ => (None, ""),
+        };
+        let name = match pass.and_then(|pass| self.settings(pass)) {
+            Some(settings) => format!("{self}{saving} {settings}"),
+            None => self.to_string(),
+        };
+        (kernel, name)
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Case {
+            head_dim,
+            value_dim,
+            dtype,
+            variant,
+            offset,
+        } = self;
+        write!(f, "d{head_dim} dv{value_dim} {dtype} {}", variant.name)?;
+        match offset {
+            0 => Ok(()),
+            _ => write!(f, " offset {offset}"),
+        }
+    }
+}

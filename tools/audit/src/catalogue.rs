@@ -1,0 +1,123 @@
+//! The calls of the library that between them launch every kernel with every setting that it ships for GPUs.
+
+use std::collections::HashSet;
+
+use anyhow::{Context, Result};
+use diff_flash_attn::{DType, Mask};
+
+use crate::case::{Case, Variant};
+use crate::{Arch, Item, Recorder};
+
+/// Head and value dimensions, among them the greatest of every row of the library's table.
+const DIMS: [[usize; 2]; 9] = [
+    [8, 8],
+    [16, 32],
+    [32, 64],
+    [40, 24],
+    [64, 64],
+    [64, 128],
+    [128, 128],
+    [128, 256],
+    [256, 256],
+];
+
+const DTYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+
+/// The most that a kernel can be asked for.
+const FULL: Variant = Variant {
+    name: "differential causal norm",
+    maps: 2,
+    shared_key: false,
+    mask: Mask::Causal,
+    norm: true,
+    token_lambda: false,
+};
+
+/// The least.
+const PLAIN: Variant = Variant {
+    name: "standard",
+    maps: 1,
+    mask: Mask::None,
+    norm: false,
+    ..FULL
+};
+
+/// Something of everything between.
+const OTHERS: [Variant; 4] = [
+    Variant {
+        name: "differential",
+        mask: Mask::None,
+        norm: false,
+        ..FULL
+    },
+    Variant {
+        name: "differential window token-λ",
+        mask: WINDOW,
+        token_lambda: true,
+        ..FULL
+    },
+    Variant {
+        name: "differential causal shared-key",
+        shared_key: true,
+        norm: false,
+        ..FULL
+    },
+    Variant {
+        name: "standard causal norm",
+        mask: Mask::Causal,
+        norm: true,
+        ..PLAIN
+    },
+];
+
+const WINDOW: Mask = Mask::Window {
+    left: Some(100),
+    right: Some(10),
+};
+
+/// Every kernel of the library as launched on `arch`: once for each combination of settings, types and problem that
+/// makes its code differ.
+///
+/// # Errors
+/// If the library refuses a call, with its words.
+pub fn items(arch: Arch) -> Result<Vec<Item>> {
+    let recorder = Recorder::new(arch)?;
+    let mut seen = HashSet::new();
+    let mut items = Vec::new();
+    for case in cases() {
+        let launches = case.launches(&recorder);
+        for (kernel, settings) in launches.with_context(|| format!("{case} on {arch}"))? {
+            if seen.insert(kernel.id().stable_hash()) {
+                items.push(Item {
+                    kernel,
+                    settings,
+                    arch,
+                });
+            }
+        }
+    }
+    Ok(items)
+}
+
+fn cases() -> Vec<Case> {
+    let case = |[head_dim, value_dim]: [usize; 2], dtype, variant, offset| Case {
+        head_dim,
+        value_dim,
+        dtype,
+        variant,
+        offset,
+    };
+    let mut cases = Vec::new();
+    for (dims, dtype) in DIMS
+        .iter()
+        .flat_map(|dims| DTYPES.map(|dtype| (*dims, dtype)))
+    {
+        cases.extend([FULL, PLAIN].map(|variant| case(dims, dtype, variant, 0)));
+    }
+    for variant in OTHERS {
+        cases.push(case([64, 128], DType::BF16, variant, 0));
+        cases.push(case([128, 256], DType::F32, variant, 0));
+    }
+    cases.extend([1, 2, 4].map(|offset| case([64, 128], DType::F16, FULL, offset)));
+    cases
+}

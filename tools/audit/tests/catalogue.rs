@@ -1,0 +1,62 @@
+//! The audit leaves out no kernel of the library and none of its settings.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use audit::{Arch, catalogue};
+use diff_flash_attn::tuning::{DeviceClass, shipped};
+
+/// Kernels that no public function launches yet.
+const PRIVATE: [&str; 2] = ["LambdaFromVectors", "LambdaVectorGradients"];
+
+/// Names of the kernels in the Rust files below `folder`, as CubeCL makes types of them: `sum_long` is `SumLong`.
+fn kernels(folder: &Path, names: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            kernels(&path, names);
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for definition in text.split("#[cube(launch").skip(1) {
+            let function = definition.split("fn ").nth(1).unwrap();
+            let name = function.split(['<', '(']).next().unwrap();
+            names.insert(name.split('_').map(capitalised).collect());
+        }
+    }
+}
+
+fn capitalised(word: &str) -> String {
+    let (first, rest) = word.split_at(1);
+    first.to_uppercase() + rest
+}
+
+#[test]
+fn every_kernel_is_audited() {
+    let mut expected = BTreeSet::new();
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../../src/kernels");
+    kernels(Path::new(source), &mut expected);
+    let items = catalogue::items(Arch::Sm80).unwrap();
+    let mut audited: BTreeSet<_> = items
+        .iter()
+        .map(|item| item.kernel.id().short_name().to_string())
+        .collect();
+    audited.extend(PRIVATE.map(String::from));
+    assert_eq!(audited, expected);
+}
+
+#[test]
+fn every_setting_for_gpus_is_audited() {
+    let items = catalogue::items(Arch::Sm90a).unwrap();
+    for row in shipped().filter(|row| row.class == DeviceClass::Gpu) {
+        let (settings, dims) = (
+            row.settings,
+            format!("d{} dv{} ", row.head_dim, row.value_dim),
+        );
+        let mut named = items.iter().map(|item| &item.settings);
+        let found =
+            named.any(|name| name.starts_with(&dims) && name.ends_with(&settings.to_string()));
+        assert!(found, "{} {dims}{settings}", row.pass);
+    }
+}
