@@ -2,10 +2,9 @@
 
 use cubecl::prelude::*;
 
+use super::check::{check_device, check_row_major, check_shape, check_type};
 use super::forward::{Saved, check_inputs_device, writable};
-use super::inputs::{
-    Axes, AxisStrides, Checked, Inputs, Options, check_device, check_shape, check_type,
-};
+use super::inputs::{Axes, AxisStrides, Checked, Inputs, Options};
 use super::launch::{
     band, buffer, check_launch, check_reach, choose_tile, optional, strides, vector_width,
 };
@@ -186,8 +185,13 @@ impl Call<'_> {
         } = *problem;
         let shape = self.rows_shape();
         let shared_memory = self.limits.shared_memory;
-        self.limits.check("units of a cube", shape.units(), self.limits.units)?;
-        self.limits.check("bytes of shared memory", shape.shared_memory(), shared_memory)?;
+        self.limits
+            .check("units of a cube", shape.units(), self.limits.units)?;
+        self.limits.check(
+            "bytes of shared memory",
+            shape.shared_memory(),
+            shared_memory,
+        )?;
         let blocks = query_len.div_ceil(shape.rows());
         let grid = self.limits.grid([blocks, heads, batch])?;
         let planes = statistic_planes(maps);
@@ -527,7 +531,7 @@ fn check_single(
         (Some(gradient), Some(input)) => {
             check_shape(tensor, gradient, input.shape())?;
             check_type(tensor, gradient, DType::F32)?;
-            super::inputs::check_row_major(tensor, gradient)?;
+            check_row_major(tensor, gradient)?;
             check_device(client, &[(tensor, gradient)])
         }
         (None, Some(_)) => Err(Error::Presence {

@@ -2,10 +2,8 @@
 
 use cubecl::prelude::*;
 
-use super::inputs::{
-    Axes, AxisStrides, Checked, Inputs, Options, check_device, check_last_axis, check_shape,
-    check_type,
-};
+use super::check::{check_device, check_last_axis, check_row_major, check_shape, check_type};
+use super::inputs::{Axes, AxisStrides, Checked, Inputs, Options};
 use super::launch::{
     band, buffer, check_launch, check_reach, choose_tile, optional, strides, vector_width,
 };
@@ -211,7 +209,7 @@ impl Saved {
         check_last_axis("saved outputs", &self.outputs)?;
         check_shape("saved lse", &self.lse, &lse)?;
         check_type("saved lse", &self.lse, DType::F32)?;
-        super::inputs::check_row_major("saved lse", &self.lse)?;
+        check_row_major("saved lse", &self.lse)?;
         if written {
             self.outputs.check_writable("saved outputs")?;
         }

@@ -13,7 +13,7 @@ use crate::tensor::Tensor;
 use crate::tuning::{Limits, Pass, Settings, candidates};
 
 /// The tile for a pass: the override's, or the first of the table that the device has the shared memory for.
-pub(super) fn choose_tile(
+pub(crate) fn choose_tile(
     limits: &Limits,
     pass: Pass,
     problem: &Problem,
@@ -49,7 +49,7 @@ pub(super) fn choose_tile(
 }
 
 /// Elements that one global access moves: 4 where every row of every tensor begins at a multiple of 4, else 1.
-pub(super) fn vector_width(tensors: &[&AxisStrides]) -> usize {
+pub(crate) fn vector_width(tensors: &[&AxisStrides]) -> usize {
     if tensors.iter().all(|axes| axes.divisible(4)) {
         4
     } else {
@@ -58,22 +58,22 @@ pub(super) fn vector_width(tensors: &[&AxisStrides]) -> usize {
 }
 
 /// A tensor's buffer as a kernel argument.
-pub(super) fn buffer(tensor: &Tensor) -> BufferArg {
+pub(crate) fn buffer(tensor: &Tensor) -> BufferArg {
     handle(tensor.handle(), tensor.capacity())
 }
 
 /// A buffer of `len` elements as a kernel argument.
-pub(super) fn handle(handle: &Handle, len: usize) -> BufferArg {
+pub(crate) fn handle(handle: &Handle, len: usize) -> BufferArg {
     // SAFETY: `len` is at most what the buffer holds, and kernels stay inside the shapes that were checked against it.
     unsafe { BufferArg::from_raw_parts(handle.clone(), len) }
 }
 
 /// A tensor's buffer, or the smallest there is where a kernel has an argument that it does not use.
-pub(super) fn optional(client: &Client, tensor: Option<&Tensor>) -> BufferArg {
+pub(crate) fn optional(client: &Client, tensor: Option<&Tensor>) -> BufferArg {
     tensor.map_or_else(|| handle(&client.empty(16), 4), buffer)
 }
 
-pub(super) fn strides(axes: &AxisStrides) -> StridesLaunch {
+pub(crate) fn strides(axes: &AxisStrides) -> StridesLaunch {
     let AxisStrides {
         offset,
         batch,
@@ -85,7 +85,7 @@ pub(super) fn strides(axes: &AxisStrides) -> StridesLaunch {
     StridesLaunch::new(offset, batch, seq, head, pair)
 }
 
-pub(super) fn band(problem: &Problem) -> BandLaunch {
+pub(crate) fn band(problem: &Problem) -> BandLaunch {
     let (_, left, right) = problem.band();
     BandLaunch::new(
         problem.query_len as i32,
@@ -96,7 +96,7 @@ pub(super) fn band(problem: &Problem) -> BandLaunch {
 }
 
 /// Refuses tensors whose elements a 32-bit index cannot reach.
-pub(super) fn check_reach(limits: &Limits, tensors: &[&Tensor]) -> Result<()> {
+pub(crate) fn check_reach(limits: &Limits, tensors: &[&Tensor]) -> Result<()> {
     for tensor in tensors {
         limits.check(
             "elements of one buffer",
@@ -108,7 +108,7 @@ pub(super) fn check_reach(limits: &Limits, tensors: &[&Tensor]) -> Result<()> {
 }
 
 /// Reports a launch that the device refused, by a buffer that it should have written.
-pub(super) fn check_launch(
+pub(crate) fn check_launch(
     client: &Client,
     operation: &'static str,
     written: &Tensor,

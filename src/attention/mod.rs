@@ -1,9 +1,10 @@
 //! The public functions: check the problem, choose settings, launch, return.
 
 mod backward;
+pub(crate) mod check;
 mod forward;
 mod inputs;
-mod launch;
+pub(crate) mod launch;
 mod reduce;
 
 pub use backward::{Gradients, backward, backward_into};

@@ -1,6 +1,10 @@
 //! λ: its initial value by layer, its reparametrisation by four vectors, and that one's gradient, on the host and on
 //! the device.
 
+mod device;
+
+pub use device::{LambdaTensors, lambda_gradient_on_device, lambda_on_device};
+
 use crate::error::Result;
 use crate::reference;
 
