@@ -1,15 +1,14 @@
 //! cubek-attention's routine `Unit`, called once for each map.
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use cubecl::prelude::*;
 use cubecl::std::tensor::TensorHandle;
 use cubek_attention::backward::{BackwardConfig, flash_attention_backward};
 use cubek_attention::forward::definition::{AttentionGlobalTypes, AttentionOptions};
 use cubek_attention::forward::launch::{BlueprintStrategy, Strategy, launch_ref};
 use diff_flash_attn::{DType, Direction, Inputs, Mask, Problem, Tensor, forward};
-use half::{bf16, f16};
 
-use crate::data::{Data, LAMBDA};
+use crate::data::{Data, LAMBDA, elem};
 use crate::variant::{Call, Variant};
 
 /// Iterations after which lavapipe ends a unit's loops, without an error.
@@ -75,8 +74,7 @@ fn forward_call(data: &Data, map: usize) -> Result<(Call, Tensor)> {
             causal,
             ..AttentionOptions::default()
         };
-        let [query, key, value, target] =
-            [&query, &key, &value, &target].map(|tensor| tensor.clone().binding());
+        let [query, key, value, target] = [&query, &key, &value, &target].map(binding);
         let unit = Strategy::Unit(BlueprintStrategy::Inferred(()));
         launch_ref(
             unit, &client, query, key, value, None, target, &types, options,
@@ -87,51 +85,29 @@ fn forward_call(data: &Data, map: usize) -> Result<(Call, Tensor)> {
 }
 
 fn backward_call(data: &Data, map: usize) -> Result<(Call, [Tensor; 3])> {
-    let client = data.client.clone();
-    let inputs = data.one_map(map);
-    // Its forward pass returns no log-sum-exp; ours does.
-    let result = forward(&client, &inputs, &data.options())?;
-    let lse = result.saved.context("nothing is saved")?.lse;
-    let output = heads_first(&client, &result.output)?;
-    let grad_output = heads_first(&client, &data.grad_of_map(map)?)?;
+    let (client, inputs) = (data.client.clone(), data.one_map(map));
     let operands = operands(data, &inputs)?;
-    let gradients = operands
-        .each_ref()
-        .map(|operand| Tensor::empty(&client, data.problem.dtype, operand.shape()));
-    let [batch, heads, _, length] = *lse.shape() else {
-        bail!("lse has another rank");
-    };
-    let lse = TensorHandle::new_contiguous(
-        [batch, heads, length],
-        lse.handle().clone(),
-        f32::elem_type_native(),
-    );
-    let reads = [
-        &operands[0],
-        &operands[1],
-        &operands[2],
-        &output,
-        &grad_output,
-    ]
-    .map(handle);
-    let writes = gradients.each_ref().map(handle);
+    let [output, lse] = saved(data, &inputs)?;
+    let grad_output = handle(&heads_first(&client, &data.grad_of_map(map)?)?);
+    let empty = |operand: &Tensor| Tensor::empty(&client, operand.dtype(), operand.shape());
+    let gradients = operands.each_ref().map(empty);
+    let [reads, writes] = [&operands, &gradients].map(|tensors| tensors.each_ref().map(handle));
     let types = types(&client, data.problem.dtype);
     let config = BackwardConfig {
         causal: data.problem.mask == Mask::Causal,
         ..BackwardConfig::from_head_dim(data.problem.head_dim)
     };
     let call = move || {
-        let [query, key, value, output, grad_output] =
-            reads.each_ref().map(|tensor| tensor.clone().binding());
-        let [grad_query, grad_key, grad_value] =
-            writes.each_ref().map(|tensor| tensor.clone().binding());
+        let [query, key, value] = reads.each_ref().map(binding);
+        let [output, lse, grad_output] = [&output, &lse, &grad_output].map(binding);
+        let [grad_query, grad_key, grad_value] = writes.each_ref().map(binding);
         flash_attention_backward(
             &client,
             query,
             key,
             value,
             output,
-            lse.clone().binding(),
+            lse,
             grad_output,
             grad_query,
             grad_key,
@@ -143,6 +119,15 @@ fn backward_call(data: &Data, map: usize) -> Result<(Call, [Tensor; 3])> {
     };
     let [query, key, value] = gradients.each_ref().map(swapped);
     Ok((Box::new(call), [query?, key?, value?]))
+}
+
+/// The output `[B, H, N, dv]` and the log-sum-exp `[B, H, N]`, from our forward pass: its own returns no log-sum-exp.
+fn saved(data: &Data, inputs: &Inputs) -> Result<[TensorHandle; 2]> {
+    let result = forward(&data.client, inputs, &data.options())?;
+    let lse = result.saved.context("nothing is saved")?.lse;
+    let shape = [0, 1, 3].map(|axis| lse.shape()[axis]);
+    let lse = Tensor::contiguous(lse.handle().clone(), DType::F32, &shape);
+    Ok([&heads_first(&data.client, &result.output)?, &lse].map(handle))
 }
 
 /// Query, key and value in its only layout, `[B, H, N, d]` row-major.
@@ -174,15 +159,11 @@ fn handle(tensor: &Tensor) -> TensorHandle {
     TensorHandle::new_contiguous(tensor.shape(), tensor.handle().clone(), elem)
 }
 
+fn binding(handle: &TensorHandle) -> TensorBinding {
+    handle.clone().binding()
+}
+
 fn types(client: &Client, dtype: DType) -> AttentionGlobalTypes {
     let mask = AttentionGlobalTypes::mask_dtype(client);
     AttentionGlobalTypes::from_single_float_dtype(elem(dtype), mask)
-}
-
-fn elem(dtype: DType) -> ElemType {
-    match dtype {
-        DType::F32 => f32::elem_type_native(),
-        DType::F16 => f16::elem_type_native(),
-        DType::BF16 => bf16::elem_type_native(),
-    }
 }

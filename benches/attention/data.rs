@@ -3,8 +3,9 @@
 use std::cell::OnceCell;
 
 use anyhow::Result;
-use cubecl::prelude::Client;
+use cubecl::prelude::*;
 use diff_flash_attn::{DType, Direction, Inputs, Options, Problem, Tensor};
+use half::{bf16, f16};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -141,4 +142,13 @@ pub(crate) fn of_map(tensor: &Tensor, map: usize) -> Tensor {
         &without_pair(shape),
         &without_pair(strides),
     )
+}
+
+/// A storage type as CubeCL names it.
+pub(crate) fn elem(dtype: DType) -> ElemType {
+    match dtype {
+        DType::F32 => f32::elem_type_native(),
+        DType::F16 => f16::elem_type_native(),
+        DType::BF16 => bf16::elem_type_native(),
+    }
 }

@@ -11,7 +11,7 @@ mod variant;
 use std::cell::LazyCell;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput};
 use diff_flash_attn::{Direction, Problem};
@@ -61,7 +61,11 @@ fn bench_problem(
         let id = BenchmarkId::new(kind.name(), label(&problem));
         let flops = kind.problem(problem).flops(direction);
         group.throughput(Throughput::Elements(flops));
-        let make = || kind.checked(data.as_ref().map_err(|error| anyhow!("{error:#}"))?);
+        let make = || {
+            let data = data.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+            let name = || format!("{} of {}", kind.name(), label(&problem));
+            kind.checked(data).with_context(name)
+        };
         let times = bench_variant(group, report, id, make);
         report.add(Measurement {
             kind,

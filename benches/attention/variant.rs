@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use cubecl::prelude::Client;
 use diff_flash_attn::{DType, Direction, Problem, Tensor};
 
-use crate::data::Data;
+use crate::data::{Data, elem};
 use crate::{cubek, ours};
 
 /// Who computes what.
@@ -73,6 +73,11 @@ impl Kind {
         problem: &Problem,
         direction: Direction,
     ) -> Option<String> {
+        let (properties, dtype) = (client.properties(), problem.dtype);
+        if !properties.supports_type(elem(dtype)) {
+            let device = &properties.identity.name;
+            return Some(format!("{dtype} is not supported by {device}"));
+        }
         match self {
             Self::Cubek => cubek::refusal(client, problem, direction),
             _ => None,
@@ -97,13 +102,12 @@ impl Kind {
     }
 
     fn build(self, data: &Data) -> Result<Variant> {
-        let variant = match self {
+        match self {
             Self::Differential => ours::differential(data),
             Self::Standard => ours::standard(data),
             Self::TwoCalls => ours::two_calls(data),
             Self::Cubek => cubek::two_calls(data),
-        };
-        variant.with_context(|| self.name())
+        }
     }
 }
 
