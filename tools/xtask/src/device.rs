@@ -4,8 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use cubecl::prelude::Client;
-use diff_flash_attn::{DType, device};
+use diff_flash_attn::{Client, DType, device};
 
 use crate::{setup, workspace};
 

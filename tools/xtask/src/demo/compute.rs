@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use cubecl::prelude::Client;
 use diff_flash_attn::{
-    DType, Direction, Forward, Gradients, Inputs, Options, Problem, Tensor, backward, forward,
-    reference,
+    Client, DType, Direction, Forward, Gradients, Inputs, Options, Problem, Tensor, backward,
+    forward, reference,
 };
 use golden::Row;
 
