@@ -253,11 +253,12 @@ impl Call<'_> {
 
     fn rows_shape(&self) -> RowsShape {
         let problem = &self.checked.problem;
-        let units_x = 4;
+        // More columns a unit than 32 would not fit its registers.
+        let units_x = if problem.value_dim > 128 { 8 } else { 4 };
         let shuffles = self.limits.planes && self.limits.plane_min >= units_x;
         RowsShape {
             units_x,
-            units_y: 16,
+            units_y: 64 / units_x,
             steps: 2,
             value_dim4: problem.value_dim / 4,
             maps: problem.maps,

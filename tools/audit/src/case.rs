@@ -3,6 +3,7 @@
 use std::fmt;
 
 use anyhow::{Context, Result};
+use diff_flash_attn::lambda::{LambdaTensors, lambda_gradient_on_device, lambda_on_device};
 use diff_flash_attn::tuning::{DeviceClass, Pass, Settings, shipped};
 use diff_flash_attn::{DType, Inputs, Mask, Norm, Options, Tensor, Tuning, backward, forward};
 
@@ -53,11 +54,28 @@ impl Case {
         backward(client, &inputs, &saved, &gradient, &options)?;
         let training = recorder.take()?;
 
+        if self.variant.maps == 2 {
+            self.lambda(recorder)?;
+        }
+        let lambda = recorder.take()?;
+
         let inference = inference.into_iter().map(|kernel| self.named(kernel, ""));
         let training = training
             .into_iter()
             .map(|kernel| self.named(kernel, " saving"));
-        Ok(inference.chain(training).collect())
+        let lambda = lambda.into_iter().map(|kernel| self.named(kernel, ""));
+        Ok(inference.chain(training).chain(lambda).collect())
+    }
+
+    /// λ from its vectors, and their gradients.
+    fn lambda(&self, recorder: &Recorder) -> Result<()> {
+        let client = recorder.client();
+        let vector = || Tensor::empty(client, DType::F32, &[self.head_dim]);
+        let (q1, k1, q2, k2) = (vector(), vector(), vector(), vector());
+        let vectors = LambdaTensors { q1, k1, q2, k2 };
+        let lambda = lambda_on_device(client, &vectors, 0.2)?;
+        lambda_gradient_on_device(client, &vectors, &lambda)?;
+        Ok(())
     }
 
     fn inputs(&self, recorder: &Recorder) -> Inputs {
