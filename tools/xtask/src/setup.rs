@@ -4,5 +4,5 @@ mod apt;
 mod vulkan;
 mod wheels;
 
-pub(crate) use vulkan::{swiftshader, vulkan};
+pub(crate) use vulkan::{SwiftShader, swiftshader, vulkan};
 pub(crate) use wheels::cuda_wheels;

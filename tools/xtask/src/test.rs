@@ -2,12 +2,14 @@
 
 mod tally;
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
 
 use crate::process::stream;
-use crate::{setup, workspace};
+use crate::setup::{self, SwiftShader};
+use crate::workspace;
 use tally::Tally;
 
 /// Which of the steps to leave out.
@@ -23,39 +25,62 @@ pub(crate) struct Options {
 
 /// Runs the steps one after the other, all of them whatever fails. Whether nothing failed.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    let steps = steps(options)?;
     let mut total = Tally::default();
-    for (name, command) in steps {
-        total += step(name, command)?;
+    for (name, command) in steps(options) {
+        println!("\n==> {name}");
+        let tally = command.and_then(count).unwrap_or_else(|error| {
+            println!("error: {error:#}");
+            Tally {
+                passed: 0,
+                failed: 1,
+            }
+        });
+        println!("{name}: {tally}");
+        total += tally;
     }
     println!("\n{total}");
     Ok(total.failed == 0)
 }
 
-/// The steps, after everything that they need is installed.
-fn steps(options: &Options) -> Result<Vec<(&'static str, Command)>> {
-    setup::vulkan()?;
-    let mut steps = vec![("All tests, default adapter", cargo_test())];
+/// The steps, each with what it needs installed, or with the reason why that was not possible.
+fn steps(options: &Options) -> Vec<(&'static str, Result<Command>)> {
+    let mut steps = vec![(
+        "All tests, default adapter",
+        setup::vulkan().map(|()| cargo_test()),
+    )];
     if wanted("SwiftShader", options.no_swiftshader, "--no-swiftshader") {
-        let mut command = cargo_test();
-        command.args(["--test", "*"]);
-        setup::swiftshader()?.select(&mut command);
-        steps.push(("Device tests, SwiftShader", command));
+        steps.push((
+            "Device tests, SwiftShader",
+            setup::swiftshader().map(device_tests),
+        ));
     }
     if wanted("CUDA audit", options.no_audit, "--no-audit") {
-        let mut command = workspace::cargo();
-        command
-            .args(["run", "--bin", "audit", "--", "--cuda"])
-            .arg(setup::cuda_wheels()?);
-        steps.push(("CUDA audit", command));
+        steps.push(("CUDA audit", setup::cuda_wheels().map(audit)));
     }
-    Ok(steps)
+    steps
 }
 
 /// All tests of the workspace: one selection of packages for every step, so that nothing is built twice.
 fn cargo_test() -> Command {
     let mut command = workspace::cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]);
+    command
+}
+
+/// The integration tests, which are those that use a device, on a second one.
+fn device_tests(driver: SwiftShader) -> Command {
+    let mut command = cargo_test();
+    command.args(["--test", "*"]);
+    driver.select(&mut command);
+    command
+}
+
+/// Every kernel through NVIDIA's compiler.
+fn audit(wheels: PathBuf) -> Command {
+    let mut command = workspace::cargo();
+    command
+        .args(["run", "--bin", "audit", "--", "--cuda"])
+        .arg(wheels);
     command
 }
 
@@ -70,10 +95,8 @@ fn wanted(name: &str, refused: bool, option: &str) -> bool {
     false
 }
 
-/// Runs one step under its header. What it counted; a failure that it did not count is one more, and so is a step that
-/// counted nothing.
-fn step(name: &str, mut command: Command) -> Result<Tally> {
-    println!("\n==> {name}");
+/// Runs a step and counts. A failure that it did not count is one more, and so is a step that counted nothing.
+fn count(mut command: Command) -> Result<Tally> {
     let mut tally = Tally::default();
     let success = stream(&mut command, |line| {
         let part = Tally::parse(line);
@@ -86,6 +109,5 @@ fn step(name: &str, mut command: Command) -> Result<Tally> {
     if tally.failed == 0 && (!success || tally.passed == 0) {
         tally.failed = 1;
     }
-    println!("{name}: {tally}");
     Ok(tally)
 }
