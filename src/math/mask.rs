@@ -93,3 +93,107 @@ impl Band {
         seen
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Mask;
+
+    /// Every mask and pair of lengths up to `longest`, the bounds reaching past both.
+    fn bands(longest: usize) -> impl Iterator<Item = (Mask, Band, Sides)> {
+        let bound = |i: usize| i.checked_sub(1);
+        let lengths = (1..=longest).flat_map(move |n| (1..=longest).map(move |m| (n, m)));
+        let windows = move || {
+            let sides = 0..=2 * longest + 1;
+            sides
+                .clone()
+                .flat_map(move |l| sides.clone().map(move |r| (bound(l), bound(r))))
+        };
+        lengths.flat_map(move |(query_len, key_len)| {
+            windows().map(move |(left, right)| {
+                let band = Band {
+                    query_len: query_len as i32,
+                    key_len: key_len as i32,
+                    left: left.unwrap_or(0) as i32,
+                    right: right.unwrap_or(0) as i32,
+                };
+                let sides = Sides {
+                    left: left.is_some(),
+                    right: right.is_some(),
+                };
+                (Mask::Window { left, right }, band, sides)
+            })
+        })
+    }
+
+    /// Compares the bounds of the tile `first..=last` of rows with what its rows see of `columns`, one by one.
+    fn check(bounds: Bounds, [first, last, columns]: [i32; 3], sees: impl Fn(i32, i32) -> bool) {
+        let some = |column| (first..=last).any(|row| sees(row, column));
+        let all = |column| (first..=last).all(|row| sees(row, column));
+        for column in 0..columns {
+            let inside = (bounds.start..bounds.end).contains(&column);
+            assert_eq!(
+                inside,
+                some(column),
+                "{bounds:?} rows {first}..={last} column {column}"
+            );
+        }
+        assert!(bounds.start >= 0 && bounds.end <= columns, "{bounds:?}");
+        for start in bounds.start..bounds.end {
+            for len in 1..=3 {
+                let edge = (start..start + len as i32).any(|column| !all(column));
+                let what =
+                    format!("{bounds:?} rows {first}..={last} columns {start}, {len} of them");
+                assert_eq!(bounds.has_edge(start, len), edge, "{what}");
+            }
+        }
+    }
+
+    fn tiles(rows: i32) -> impl Iterator<Item = (i32, i32)> {
+        (0..rows).flat_map(move |first| (first..rows).map(move |last| (first, last)))
+    }
+
+    #[test]
+    fn sees_what_the_mask_lets_through() {
+        for (mask, band, sides) in bands(5) {
+            for query in 0..band.query_len + 2 {
+                let inside = query < band.query_len;
+                let (n, m) = (band.query_len as usize, band.key_len as usize);
+                let visible = if inside {
+                    mask.visible(query as usize, n, m)
+                } else {
+                    0..0
+                };
+                for key in 0..band.key_len + 2 {
+                    let seen = band.sees(query, key, sides);
+                    let what = format!("{mask:?} of {n} queries, {m} keys: {query} sees {key}");
+                    assert_eq!(seen, visible.contains(&(key as usize)), "{what}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_of_a_tile_of_queries() {
+        for (_, band, sides) in bands(5) {
+            for (first, last) in tiles(band.query_len) {
+                let bounds = band.keys(first, last, sides);
+                check(bounds, [first, last, band.key_len], |query, key| {
+                    band.sees(query, key, sides)
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn queries_of_a_tile_of_keys() {
+        for (_, band, sides) in bands(5) {
+            for (first, last) in tiles(band.key_len) {
+                let bounds = band.queries(first, last, sides);
+                check(bounds, [first, last, band.query_len], |key, query| {
+                    band.sees(query, key, sides)
+                });
+            }
+        }
+    }
+}
