@@ -6,7 +6,8 @@ use super::check::{check_device, check_row_major, check_shape, check_type};
 use super::forward::{Saved, check_inputs_device, writable};
 use super::inputs::{Axes, AxisStrides, Checked, Inputs, Options};
 use super::launch::{
-    band, buffer, check_launch, check_reach, choose_tile, optional, strides, vector_width,
+    band, buffer, check_launch, check_loops, check_reach, choose_tile, optional, strides,
+    vector_width,
 };
 use super::reduce::{Sum, sum};
 use crate::error::{Error, Result};
@@ -342,6 +343,13 @@ impl Call<'_> {
             &rows.grad_axes,
             &grad_query,
         ];
+        check_loops(
+            &self.limits,
+            problem,
+            tile,
+            problem.key_len,
+            shape(tile).tile_loops(),
+        )?;
         let tiles = problem.query_len.div_ceil(tile.tile_rows());
         let grid = self.limits.grid([tiles, problem.heads, problem.batch])?;
         // SAFETY: the kernel guards every row and column by the sizes that were compared with the buffers.
@@ -417,6 +425,8 @@ impl Call<'_> {
             &grad_key,
             &grad_value,
         ];
+        let loops = problem.group() * shape(tile).tile_loops();
+        check_loops(&self.limits, problem, tile, problem.query_len, loops)?;
         let tiles = problem.key_len.div_ceil(tile.tile_rows());
         let grid = self.limits.grid([tiles, problem.kv_heads, problem.batch])?;
         // SAFETY: the kernel guards every row and column by the sizes that were compared with the buffers.

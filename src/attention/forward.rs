@@ -5,7 +5,8 @@ use cubecl::prelude::*;
 use super::check::{check_device, check_last_axis, check_row_major, check_shape, check_type};
 use super::inputs::{Axes, AxisStrides, Checked, Inputs, Options};
 use super::launch::{
-    band, buffer, check_launch, check_reach, choose_tile, optional, strides, vector_width,
+    band, buffer, check_launch, check_loops, check_reach, choose_tile, optional, strides,
+    vector_width,
 };
 use crate::error::Result;
 use crate::kernels::portable::forward::{
@@ -282,6 +283,13 @@ fn launch(
         &output_axes.strides,
         &saved_axes,
     ];
+    check_loops(
+        &limits,
+        problem,
+        tile,
+        problem.key_len,
+        shape(tile).tile_loops(),
+    )?;
     let tiles = problem.query_len.div_ceil(tile.tile_rows());
     let grid = limits.grid([tiles, problem.heads, problem.batch])?;
     let norm = problem.norm;

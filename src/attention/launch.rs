@@ -95,6 +95,28 @@ pub(crate) fn band(problem: &Problem) -> BandLaunch {
     )
 }
 
+/// Refuses a launch in which a unit loops longer than the device lets it: over the `len` rows of the other operand, or
+/// those of them that a window lets it see, a tile at a time.
+pub(crate) fn check_loops(
+    limits: &Limits,
+    problem: &Problem,
+    tile: Tile,
+    len: usize,
+    tile_loops: usize,
+) -> Result<()> {
+    let (left, right) = problem.mask.sides();
+    let span = match (left, right) {
+        (Some(left), Some(right)) => left.saturating_add(right).saturating_add(tile.tile_rows()),
+        _ => len,
+    };
+    let tiles = len.min(span).div_ceil(tile.tile_cols()) + 1;
+    limits.check(
+        "loop iterations of a unit",
+        tiles * tile_loops,
+        limits.loops,
+    )
+}
+
 /// Refuses tensors whose elements a 32-bit index cannot reach.
 pub(crate) fn check_reach(limits: &Limits, tensors: &[&Tensor]) -> Result<()> {
     for tensor in tensors {

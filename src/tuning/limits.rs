@@ -22,6 +22,8 @@ pub(crate) struct Limits {
     pub planes: bool,
     /// Cubes along each axis of the grid.
     pub cubes: [usize; 3],
+    /// Loop iterations of one unit. Mesa's CPU driver ends a unit after 65,535 of them, without an error.
+    pub loops: usize,
 }
 
 impl Limits {
@@ -30,8 +32,14 @@ impl Limits {
         let hardware = &properties.hardware;
         let (x, y, z) = hardware.max_cube_count;
         let device = properties.identity.name.clone();
+        let class = DeviceClass::of(&device);
         Self {
-            class: DeviceClass::of(&device),
+            class,
+            loops: if class == DeviceClass::Lavapipe {
+                60_000
+            } else {
+                usize::MAX
+            },
             device,
             units: hardware.max_units_per_cube as usize,
             shared_memory: hardware.max_shared_memory_size,

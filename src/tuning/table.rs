@@ -84,15 +84,15 @@ const TABLE: &[Shipped] = &[
     row(Gpu,      Forward,          [ 32,  64], [4,  4,  8, 8, 32], Reduce),
     row(Gpu,      Forward,          [ 64, 128], [3,  4,  8, 8, 32], Reduce),
     row(Gpu,      Forward,          [128, 256], [2,  4,  8, 8, 32], Reduce),
-    row(Gpu,      Forward,          [256, 256], [2,  4,  4, 4, 16], Reduce),
+    row(Gpu,      Forward,          [256, 256], [1,  4,  8, 8, 32], Reduce),
     row(Gpu,      QueryGradient,    [ 32,  64], [4,  4,  8, 4, 32], Reduce),
     row(Gpu,      QueryGradient,    [ 64, 128], [2,  4,  8, 8, 32], Reduce),
     row(Gpu,      QueryGradient,    [128, 256], [2,  4,  4, 8, 32], Reduce),
-    row(Gpu,      QueryGradient,    [256, 256], [1,  4,  4, 4, 16], Reduce),
+    row(Gpu,      QueryGradient,    [256, 256], [1,  4,  4, 8, 32], Reduce),
     row(Gpu,      KeyValueGradient, [ 32,  64], [2,  4,  8, 8, 32], Reduce),
     row(Gpu,      KeyValueGradient, [ 64, 128], [2,  4,  8, 4, 32], Reduce),
     row(Gpu,      KeyValueGradient, [128, 256], [2,  4,  4, 8, 32], Reduce),
-    row(Gpu,      KeyValueGradient, [256, 256], [1,  4,  4, 4, 16], Reduce),
+    row(Gpu,      KeyValueGradient, [256, 256], [1,  4,  4, 8, 32], Reduce),
 ];
 
 /// Settings for a problem on a class of devices, best first.

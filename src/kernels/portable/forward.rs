@@ -40,6 +40,12 @@ impl ForwardShape {
         }
     }
 
+    /// Loop iterations of a unit for one tile of keys.
+    pub(crate) const fn tile_loops(&self) -> usize {
+        let tile = &self.tile;
+        1 + tile.product_loops(self.head_dim4, self.maps) + tile.accumulate_loops(self.value_dim4)
+    }
+
     /// Shared memory in bytes.
     pub(crate) const fn shared_memory(&self) -> usize {
         let tile = &self.tile;

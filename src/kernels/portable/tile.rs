@@ -77,6 +77,27 @@ impl Tile {
         self.chunks(dim4) * self.chunk4 / self.units_x
     }
 
+    /// Loop iterations of a unit for bringing one chunk of `maps` maps.
+    const fn stage_loops(&self, maps: usize) -> usize {
+        maps * (self.tile_cols() * self.chunk4).div_ceil(self.units())
+    }
+
+    /// Loop iterations of a unit for one product `A Bᵀ` over `dim4` columns of `maps` maps.
+    pub(crate) const fn product_loops(&self, dim4: usize, maps: usize) -> usize {
+        match self.plane {
+            0 => self.chunks(dim4) * (1 + self.stage_loops(maps) + self.chunk4 * maps),
+            _ => dim4,
+        }
+    }
+
+    /// Loop iterations of a unit for one product `W B` with `dim4` columns of B.
+    pub(crate) const fn accumulate_loops(&self, dim4: usize) -> usize {
+        match self.plane {
+            0 => self.chunks(dim4) * (self.stage_loops(1) + self.tile_cols() / 4),
+            _ => self.tile_cols() / 4,
+        }
+    }
+
     /// Scratch values for reducing `n` values of each unit.
     pub(crate) const fn scratch_len(&self, n: usize) -> usize {
         match self.exchange {

@@ -9,14 +9,12 @@ use crate::case::{Case, Variant};
 use crate::{Arch, Item, Recorder};
 
 /// Head and value dimensions, among them the greatest of every row of the library's table.
-const DIMS: [[usize; 2]; 9] = [
-    [8, 8],
+const DIMS: [[usize; 2]; 7] = [
     [16, 32],
     [32, 64],
     [40, 24],
     [64, 64],
     [64, 128],
-    [128, 128],
     [128, 256],
     [256, 256],
 ];

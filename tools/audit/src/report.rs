@@ -7,9 +7,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::Audited;
+use crate::{Audited, Resources};
 
-const HEADER: [&str; 8] = [
+const HEADER: [&str; 9] = [
     "kernel",
     "settings",
     "arch",
@@ -17,17 +17,20 @@ const HEADER: [&str; 8] = [
     "shared [B]",
     "stack [B]",
     "spill stores/loads [B]",
+    "untraded: registers, spills",
     "",
 ];
 
 /// All audited kernels. Its `Display` is the table, the reasons of failures and a last line `N passed, N failed`.
+///
+/// A row with a spill shows beside it what the kernel needs if `ptxas` may not trade registers for more cubes at once.
 pub struct Report {
     /// The kernels, in the order of their rows.
     pub kernels: Vec<Audited>,
 }
 
 impl Report {
-    /// Number of kernels that do not compile or that spill.
+    /// Number of kernels that do not compile or whose registers do not suffice.
     pub fn failed(&self) -> usize {
         self.kernels
             .iter()
@@ -91,7 +94,7 @@ impl fmt::Display for Report {
     }
 }
 
-fn row(kernel: &Audited) -> [String; 8] {
+fn row(kernel: &Audited) -> [String; 9] {
     let verdict = if kernel.passed() { "" } else { "FAILED" };
     let [registers, stack, spills] = match &kernel.outcome {
         Ok((_, needs)) => [
@@ -101,6 +104,15 @@ fn row(kernel: &Audited) -> [String; 8] {
         ],
         Err(_) => Default::default(),
     };
+    let untraded = kernel.untraded.map(|needs| {
+        let Resources {
+            registers,
+            spill_stores,
+            spill_loads,
+            ..
+        } = needs;
+        format!("{registers}, {spill_stores}/{spill_loads}")
+    });
     [
         kernel.kernel.clone(),
         kernel.settings.clone(),
@@ -109,6 +121,7 @@ fn row(kernel: &Audited) -> [String; 8] {
         kernel.shared_memory().to_string(),
         stack,
         spills,
+        untraded.unwrap_or_default(),
         verdict.into(),
     ]
 }
