@@ -80,7 +80,7 @@ fn equal_maps_with_lambda_one_cancel() {
 
 #[test]
 fn lambda_of_any_sign_and_size() {
-    for lambda in [0.0, -0.5, 1.0, 2.0] {
+    for lambda in [0.0, -0.5, 2.0] {
         let mut case = Case::random(problem(65, 64, Mask::Causal, NORM), &[1], true, 2);
         case.lambda = vec![lambda];
         compare(&format!("λ = {lambda}"), &case);
@@ -89,7 +89,7 @@ fn lambda_of_any_sign_and_size() {
 
 #[test]
 fn uniform_attention_over_4096_keys() {
-    let mut case = Case::random(problem(3, 4096, Mask::None, NORM), &[1], true, 3);
+    let mut case = Case::random(problem(3, 4096, Mask::None, NORM), &[1, 3, 2], true, 3);
     case.query.fill(0.0);
     compare("uniform", &case);
 }

@@ -1,5 +1,8 @@
 //! Differential attention as an eager framework computes it: every operation by itself, its result rounded to the
 //! storage type, sums accumulated in `f32` in plain order. What it loses is what the precision costs.
+//!
+//! Backward keeps what any implementation keeps that does not store the maps: O and the log-sum-exp. So probabilities
+//! are `exp(S − LSE)` again, and `δ = rowsum(dO ⊙ O)`; both lose digits where logits are large or gradients cancel.
 
 use diff_flash_attn::reference::{self, Forward, Gradients};
 use diff_flash_attn::{Norm, Problem};
@@ -99,7 +102,8 @@ struct Head {
 
 /// One map's row: `P_m` over all keys, its log-sum-exp, and `O_m`.
 struct MapRow {
-    probabilities: Vec<f32>,
+    /// `exp(S − LSE)`.
+    recomputed: Vec<f32>,
     lse: f32,
     output: Vec<f32>,
 }
@@ -205,8 +209,12 @@ impl<'a> Plain<'a> {
             let scores = self.each(&product, |_, s| s * self.problem.scale);
             let (probabilities, lse) = self.softmax(query, &scores);
             let output = self.product(&probabilities, &head.value);
+            let recomputed = self.each(&scores, |key, s| match probabilities[key] {
+                0.0 => 0.0,
+                _ => gpu_exp(s - lse),
+            });
             MapRow {
-                probabilities,
+                recomputed,
                 lse,
                 output,
             }
@@ -312,9 +320,9 @@ impl<'a> Plain<'a> {
         grad: &[f32],
         sums: &mut HeadGradients,
     ) {
-        let p = &map.probabilities;
+        let p = &map.recomputed;
         let grad_p = self.product(grad, &head.value_transposed);
-        let delta: f32 = grad_p.iter().zip(p).map(|(g, p)| g * p).sum();
+        let delta: f32 = grad.iter().zip(&map.output).map(|(g, o)| g * o).sum();
         let grad_scores = self.each(&grad_p, |key, g| p[key] * (g - delta));
         let grad_products = self.each(&grad_scores, |_, g| g * self.problem.scale);
         sums.query[m][query] = self.product(&grad_products, &head.key[m]);

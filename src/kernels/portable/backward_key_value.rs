@@ -99,7 +99,8 @@ pub(crate) fn attention_backward_key_value<F: Float, N: Size>(
 
     let key_rows = Rows::of(&at.key, batch, kv_head, first_row, key_len);
     let value_rows = Rows::of(&at.value, batch, kv_head, first_row, key_len);
-    stage_resident(key, &key_rows, scale, &mut keys, key_axis, tile);
+    // The query is scaled, here as in the forward pass: the scores are then the very same bits.
+    stage_resident(key, &key_rows, 1.0, &mut keys, key_axis, tile);
     stage_resident(value, &value_rows, 1.0, &mut values, value_axis, tile);
 
     let (x, y) = place(tile);
@@ -122,6 +123,7 @@ pub(crate) fn attention_backward_key_value<F: Float, N: Size>(
                 &keys,
                 query,
                 &query_rows,
+                scale,
                 &mut chunk,
                 key_maps,
                 query_axis,
@@ -132,6 +134,7 @@ pub(crate) fn attention_backward_key_value<F: Float, N: Size>(
                 &values,
                 grad,
                 &grad_rows,
+                1.0,
                 &mut chunk,
                 1usize,
                 grad_axis,

@@ -19,6 +19,7 @@ pub(crate) fn multiply_transposed<F: Float, N: Size>(
     a: &Shared<[F4]>,
     b: &[Vector<F, N>],
     b_rows: &Rows,
+    b_factor: f32,
     #[comptime] a_maps: usize,
     #[comptime] axis: Axis,
     #[comptime] tile: Tile,
@@ -41,7 +42,7 @@ pub(crate) fn multiply_transposed<F: Float, N: Size>(
                 let lane = min(UNIT_POS_PLANE as usize, left - 1);
                 let position = min(b_rows.first + group * tile.plane + lane, b_rows.end - 1);
                 let at = column_at(b_rows.at(position, b_map), c, b_rows.pair, axis);
-                let mine = load4(b, at);
+                let mine = load4(b, at) * F4::new(b_factor);
                 #[unroll]
                 for j in 0..left {
                     let value = plane_broadcast(mine, comptime!(j as u32));

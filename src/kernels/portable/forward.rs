@@ -148,6 +148,7 @@ pub(crate) fn attention_forward<F: Float, N: Size>(
             &queries,
             key,
             &key_rows,
+            1.0,
             &mut chunk,
             maps,
             key_axis,

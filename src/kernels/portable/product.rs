@@ -11,7 +11,7 @@ use super::staged;
 use super::tile::{Tile, place};
 use crate::math::F4;
 
-/// `scores[m] += A_m B_mᵀ` for every map; where A or B has one map, it serves all of them.
+/// `scores[m] += A_m (b_factor · B_m)ᵀ` for every map; where A or B has one map, it serves all of them.
 ///
 /// `scores` is `[maps, rows, cols]` of the unit, its column `j` the tile's column `x + j · units_x`.
 #[cube]
@@ -20,15 +20,16 @@ pub(crate) fn multiply_transposed<F: Float, N: Size>(
     a: &Shared<[F4]>,
     b: &[Vector<F, N>],
     b_rows: &Rows,
+    b_factor: f32,
     chunk: &mut Shared<[F4]>,
     #[comptime] a_maps: usize,
     #[comptime] axis: Axis,
     #[comptime] tile: Tile,
 ) {
     if comptime!(tile.plane == 0) {
-        staged::multiply_transposed(scores, a, b, b_rows, chunk, a_maps, axis, tile);
+        staged::multiply_transposed(scores, a, b, b_rows, b_factor, chunk, a_maps, axis, tile);
     } else {
-        direct::multiply_transposed(scores, a, b, b_rows, a_maps, axis, tile);
+        direct::multiply_transposed(scores, a, b, b_rows, b_factor, a_maps, axis, tile);
     }
 }
 

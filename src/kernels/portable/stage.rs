@@ -152,12 +152,14 @@ pub(crate) fn stage_resident<F: Float, N: Size>(
     }
 }
 
-/// Brings one chunk of a streamed operand, `[maps][tile_cols][chunk4]`, once no unit needs the previous one.
+/// Brings one chunk of a streamed operand, `[maps][tile_cols][chunk4]`, times `factor`, once no unit needs the
+/// previous one.
 #[cube]
 pub(crate) fn stage_chunk<F: Float, N: Size>(
     source: &[Vector<F, N>],
     rows: &Rows,
     first4: usize,
+    factor: f32,
     target: &mut Shared<[F4]>,
     #[comptime] axis: Axis,
     #[comptime] tile: Tile,
@@ -174,7 +176,7 @@ pub(crate) fn stage_chunk<F: Float, N: Size>(
             rows,
             m,
             first4,
-            1.0,
+            factor,
             target,
             start,
             n_rows,

@@ -15,6 +15,7 @@ pub(crate) fn multiply_transposed<F: Float, N: Size>(
     a: &Shared<[F4]>,
     b: &[Vector<F, N>],
     b_rows: &Rows,
+    b_factor: f32,
     chunk: &mut Shared<[F4]>,
     #[comptime] a_maps: usize,
     #[comptime] axis: Axis,
@@ -23,7 +24,7 @@ pub(crate) fn multiply_transposed<F: Float, N: Size>(
     for c in 0..comptime!(tile.chunks(axis.dim4)) {
         let first4 = c * tile.chunk4;
         let width4 = min(tile.chunk4.runtime(), axis.dim4 - first4);
-        stage_chunk(b, b_rows, first4, chunk, axis, tile);
+        stage_chunk(b, b_rows, first4, b_factor, chunk, axis, tile);
         #[unroll]
         for m in 0..comptime!(a_maps.max(axis.maps)) {
             let a_map = comptime!(m.min(a_maps - 1));
@@ -89,6 +90,7 @@ pub(crate) fn accumulate<F: Float, N: Size>(
             b,
             b_rows,
             comptime!(c * tile.chunk4).runtime(),
+            1.0,
             chunk,
             axis,
             tile,

@@ -27,7 +27,6 @@ pub use resources::Resources;
 
 use anyhow::Result;
 
-use crate::nvrtc::Registers;
 use crate::source::Source;
 
 /// A kernel to audit.
@@ -94,14 +93,14 @@ impl Audited {
 pub fn audit(item: &Item, nvrtc: &Nvrtc) -> Audited {
     let (source, outcome) = match source::emit(&*item.kernel, item.arch) {
         Ok(source) => {
-            let outcome = compile(&source, item.arch, nvrtc, Registers::Traded);
+            let outcome = compile(&source.text, item.arch, nvrtc);
             (Some(source), outcome)
         }
         Err(error) => (None, Err(error)),
     };
     let untraded = match (&source, &outcome) {
         (Some(source), Ok((_, needs))) if needs.spills() => {
-            let again = compile(source, item.arch, nvrtc, Registers::All);
+            let again = compile(&untraded(&source.text), item.arch, nvrtc);
             again.ok().map(|(_, needs)| needs)
         }
         _ => None,
@@ -116,13 +115,19 @@ pub fn audit(item: &Item, nvrtc: &Nvrtc) -> Audited {
     }
 }
 
-fn compile(
-    source: &Source,
-    arch: Arch,
-    nvrtc: &Nvrtc,
-    registers: Registers,
-) -> Result<(String, Resources)> {
-    let compiled = nvrtc.compile(&source.text, &arch.to_string(), registers)?;
+fn compile(source: &str, arch: Arch, nvrtc: &Nvrtc) -> Result<(String, Resources)> {
+    let compiled = nvrtc.compile(source, &arch.to_string())?;
     let resources = Resources::parse(&compiled.log)?;
     Ok((compiled.ptx, resources))
+}
+
+/// The source with the launch bounds of a kernel that need not share its multiprocessor. CubeCL leaves the number of
+/// cubes open, and `ptxas` then aims at several.
+fn untraded(source: &str) -> String {
+    let bounds = "__launch_bounds__(";
+    let Some(at) = source.find(bounds).map(|at| at + bounds.len()) else {
+        return source.to_string();
+    };
+    let end = source[at..].find(')').map_or(source.len(), |end| at + end);
+    format!("{}, 1{}", &source[..end], &source[end..])
 }

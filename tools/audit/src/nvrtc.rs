@@ -70,15 +70,6 @@ pub struct Compiled {
     pub log: String,
 }
 
-/// What the assembler `ptxas` does where a few registers less would let another cube run beside the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Registers {
-    /// Its default: it may spill a few bytes for that.
-    Traded,
-    /// It takes all that the kernel needs, and spills only what no thread can have.
-    All,
-}
-
 impl Nvrtc {
     /// Loads NVRTC from `root`: a CUDA toolkit, or a folder with NVIDIA's Python packages.
     ///
@@ -138,14 +129,11 @@ impl Nvrtc {
     ///
     /// # Errors
     /// The compiler's log if it refuses the source.
-    pub fn compile(&self, source: &str, arch: &str, registers: Registers) -> Result<Compiled> {
+    pub fn compile(&self, source: &str, arch: &str) -> Result<Compiled> {
         let program = self.program(source)?;
         let mut options = self.headers.clone();
         options.push(format!("--gpu-architecture={arch}"));
         options.extend(["-lineinfo".into(), "--ptxas-options=-v".into()]);
-        if registers == Registers::All {
-            options.push("--ptxas-options=--register-usage-level=10".into());
-        }
         let options = options.into_iter().map(CString::new);
         let options = options.collect::<Result<Vec<_>, _>>()?;
         let pointers: Vec<_> = options.iter().map(|option| option.as_ptr()).collect();

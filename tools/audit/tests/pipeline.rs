@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use audit::nvrtc::Registers;
 use audit::{Arch, Item, Nvrtc, Recorder, Report};
 use cubecl::prelude::*;
 
@@ -167,11 +166,7 @@ fn spills_fail() {
 #[test]
 fn refused_source_comes_with_the_compilers_words() {
     let Some(nvrtc) = nvrtc() else { return };
-    let error = nvrtc.compile(
-        "__global__ void broken() { nonsense }",
-        "sm_80",
-        Registers::Traded,
-    );
+    let error = nvrtc.compile("__global__ void broken() { nonsense }", "sm_80");
     let error = error.unwrap_err().to_string();
     assert!(
         error.contains("identifier \"nonsense\" is undefined"),
