@@ -1,8 +1,9 @@
 //! Differential attention as an eager framework computes it: every operation by itself, its result rounded to the
 //! storage type, sums accumulated in `f32` in plain order. What it loses is what the precision costs.
 //!
-//! Backward keeps what any implementation keeps that does not store the maps: O and the log-sum-exp. So probabilities
-//! are `exp(S − LSE)` again, and `δ = rowsum(dO ⊙ O)`; both lose digits where logits are large or gradients cancel.
+//! Backward keeps what any implementation keeps that does not store the maps: O, O_2 and the log-sum-exps. So
+//! probabilities are `exp(S − LSE)` again, and `δ_m = rowsum(dO_m ⊙ O_m)` comes from these two; all of that loses digits
+//! where logits are large or gradients cancel.
 
 use diff_flash_attn::reference::{self, Forward, Gradients};
 use diff_flash_attn::{Norm, Problem};
@@ -72,6 +73,7 @@ pub(crate) fn backward(case: &Case) -> Gradients {
                 let products = plain.each(&grad, |c, g| g * noise.output[c]);
                 sums.lambda[row] = -products.iter().sum::<f32>();
             }
+            let deltas = plain.deltas(row, &output, &maps, &grad);
             for (m, map) in maps.iter().enumerate() {
                 plain.map_backward(
                     &head,
@@ -79,6 +81,7 @@ pub(crate) fn backward(case: &Case) -> Gradients {
                     query,
                     map,
                     &plain.weigh(row, m, &grad),
+                    deltas[m],
                     &mut grads,
                 );
             }
@@ -259,6 +262,16 @@ impl<'a> Plain<'a> {
         self.each(&maps[0].output, |c, o| o - weighted[c])
     }
 
+    /// `rowsum(dO_m ⊙ O_m)` of each map, from O and O_2 alone: `O_1 = O + λ O_2`.
+    fn deltas(&self, row: usize, output: &[f32], maps: &[MapRow], grad: &[f32]) -> [f32; 2] {
+        let dot = |o: &[f32]| -> f32 { grad.iter().zip(o).map(|(g, o)| g * o).sum() };
+        let Some(noise) = maps.get(1) else {
+            return [dot(output), 0.0];
+        };
+        let weighted = self.lambda(row) * dot(&noise.output);
+        [dot(output) + weighted, -weighted]
+    }
+
     /// Gradient of `O_m` from that of `O_1 − λ O_2`.
     fn weigh(&self, row: usize, map: usize, grad: &[f32]) -> Vec<f32> {
         if map == 0 {
@@ -318,11 +331,11 @@ impl<'a> Plain<'a> {
         query: usize,
         map: &MapRow,
         grad: &[f32],
+        delta: f32,
         sums: &mut HeadGradients,
     ) {
         let p = &map.recomputed;
         let grad_p = self.product(grad, &head.value_transposed);
-        let delta: f32 = grad.iter().zip(&map.output).map(|(g, o)| g * o).sum();
         let grad_scores = self.each(&grad_p, |key, g| p[key] * (g - delta));
         let grad_products = self.each(&grad_scores, |_, g| g * self.problem.scale);
         sums.query[m][query] = self.product(&grad_products, &head.key[m]);
