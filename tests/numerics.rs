@@ -81,8 +81,8 @@ fn equal_maps_with_lambda_one_cancel() {
 #[test]
 fn lambda_of_any_sign_and_size() {
     for lambda in [0.0, -0.5, 2.0] {
-        let mut case = Case::random(problem(65, 64, Mask::Causal, NORM), &[1], true, 2);
-        case.lambda = vec![lambda];
+        let mut case = Case::random(problem(65, 64, Mask::Causal, NORM), &[1, 65, 2], true, 2);
+        case.lambda.fill(lambda);
         compare(&format!("λ = {lambda}"), &case);
     }
 }
