@@ -269,7 +269,7 @@ impl Tensor {
                     strides,
                 });
             }
-            span = stride * (n - 1) + span;
+            span += stride * (n - 1);
         }
         Ok(())
     }

@@ -24,6 +24,9 @@ fn inputs(client: &Client) -> Inputs {
     )
 }
 
+/// What makes good inputs bad.
+type Change = fn(&Client, &mut Inputs);
+
 /// The message of the error with which the inputs, changed, are refused.
 fn refused(change: impl Fn(&Client, &mut Inputs)) -> String {
     refused_with(change, Options::default())
@@ -58,7 +61,7 @@ fn ranks() {
 
 #[test]
 fn sizes() {
-    let cases: [(&str, fn(&Client, &mut Inputs)); 9] = [
+    let cases: [(&str, Change); 9] = [
         (
             "query: axis pair is 3, expected 2 (shape [2, 5, 4, 3, 8])",
             |c, i| i.query = tensor(c, &[2, 5, 4, 3, 8]),

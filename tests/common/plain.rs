@@ -80,8 +80,7 @@ pub(crate) fn backward(case: &Case) -> Gradients {
                     m,
                     query,
                     map,
-                    &plain.weigh(row, m, &grad),
-                    deltas[m],
+                    (&plain.weigh(row, m, &grad), deltas[m]),
                     &mut grads,
                 );
             }
@@ -331,8 +330,7 @@ impl<'a> Plain<'a> {
         m: usize,
         query: usize,
         map: &MapRow,
-        grad: &[f32],
-        delta: f32,
+        (grad, delta): (&[f32], f32),
         sums: &mut HeadGradients,
     ) {
         let p = &map.recomputed;
