@@ -88,7 +88,7 @@ fn planes_share_reads() {
 
 #[test]
 fn rows_are_reduced_through_shared_memory() {
-    for (units_x, chunk) in [(3, 12), (8, 32), (16, 64)] {
+    for (units_x, chunk) in [(3, 12), (5, 20), (8, 32)] {
         let settings = Settings {
             rows: 1,
             cols: 4,

@@ -150,6 +150,8 @@ pub(crate) fn stage_resident<F: Float, N: Size>(
             source, rows, m, 0, factor, target, start, n_rows, axis.dim4, pitch, axis, units,
         );
     }
+    // Units read each other's part.
+    sync_cube();
 }
 
 /// Brings one chunk of a streamed operand, `[maps][tile_cols][chunk4]`, times `factor`, once no unit needs the
