@@ -132,6 +132,7 @@ pub(crate) fn attention_backward_rows<F: Float, N: Size>(
                 &numbers,
                 shape,
             );
+            round_row::<F>(&mut g, owned4);
             if real {
                 let start = at.grad.start(batch, head) + row * at.grad.seq as usize;
                 store_own(grad, start, &g, x, shape);
@@ -227,6 +228,16 @@ fn through_norm(
         let normalized = o[c] * F4::new(r);
         gamma_sums[c] += g[c] * normalized * F4::new(numbers.factor);
         g[c] = (weighted[c] - normalized * F4::new(mean)) * F4::new(r);
+    }
+}
+
+/// Rounds a row as it is stored, so that δ is made of the same gradient as dP: what is left of both where they cancel
+/// must not be the rounding of one of them.
+#[cube]
+fn round_row<F: Float>(row: &mut Array<F4>, #[comptime] width: usize) {
+    #[unroll]
+    for c in 0..width {
+        row[c] = F4::cast_from(Vector::<F, Const<4>>::cast_from(row[c]));
     }
 }
 
