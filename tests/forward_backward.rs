@@ -1,146 +1,396 @@
-//! Forward and backward on the device against the reference: masks, groups of heads, head dimensions, λ, norms, storage
-//! types, lengths, layouts and numbers of maps.
+//! Forward and backward on the device against the reference, over a covering selection of what a caller can choose.
 //!
-//! A test takes one pair of head dimensions and walks through all other axes at different paces, so that every value of
-//! every axis occurs, in other company each time.
+//! A kernel is compiled for head dimensions, maps, sides of the mask, norm, storage type and alignment; everything else
+//! is a number given to it. Compiling takes nearly all the time, so the selection has two levels: a table of kernels in
+//! which every pair of those choices occurs, and a few launches of each, drawn until every pair of any two choices
+//! occurs. Head dimensions are paired with lengths alone, since tiles meet those: the rest of the code does not know them.
+//! `every_pair_occurs` checks the selection itself.
 
 mod common;
 
+use std::collections::HashSet;
+use std::sync::OnceLock;
+
 use common::cases::Case;
 use common::device::{Layout, checks, client, run, supports};
-use common::tolerance::assert_all;
+use common::tolerance::report;
+use cubecl::prelude::Client;
 use diff_flash_attn::{DType, Mask, Norm, Problem, Tuning};
 
-const MASKS: [Mask; 4] = [
-    Mask::Causal,
-    Mask::None,
-    Mask::Window {
-        left: Some(40),
-        right: Some(3),
-    },
-    Mask::Window {
-        left: Some(31),
-        right: Some(0),
-    },
-];
+use DType::{BF16, F16, F32};
+use Kind::{Differential, SharedKey, Standard};
+use Layout::{HalfSplit, HeadsFirst, Interleaved, Unaligned};
+use Normalisation::{Absent, Plain, Weighted};
+use Visible::{Ahead, All, Around, Behind, Causal, Sliding};
 
-/// Query heads, key and value heads, whether both maps share the key.
-const HEADS: [(usize, usize, bool); 4] =
-    [(4, 2, false), (2, 2, false), (4, 1, false), (4, 2, true)];
+/// (Nq, Nk): single rows, more queries than keys, and lengths that no tile divides.
+const LENGTHS: [(usize, usize); 6] = [(1, 1), (239, 1), (1, 97), (65, 64), (128, 217), (113, 203)];
+/// (B, H, Hk): a key for every head, for every three, for all.
+const HEADS: [(usize, usize, usize); 3] = [(2, 3, 3), (1, 6, 2), (1, 3, 1)];
+const LAMBDAS: [Lambda; 3] = [Lambda::Scalar, Lambda::Head, Lambda::Token];
+const ALIGNED: &[Layout] = &[Interleaved, HalfSplit, HeadsFirst];
+const PADDED: &[Layout] = &[Unaligned];
 
-/// Query and key lengths.
-const LENGTHS: [(usize, usize); 6] = [(113, 203), (65, 64), (1, 1), (128, 217), (239, 1), (1, 97)];
-
-const LAYOUTS: [Layout; 4] = [
-    Layout::Interleaved,
-    Layout::HalfSplit,
-    Layout::HeadsFirst,
-    Layout::Unaligned,
-];
-
-const NORM: Option<Norm> = Some(Norm {
-    eps: 1e-5,
-    lambda_init: 0.2,
-});
-
-/// Norm, and whether it has a weight.
-const NORMS: [(Option<Norm>, bool); 3] = [(NORM, true), (None, false), (NORM, false)];
-
-/// Case number `i` for a pair of head dimensions.
-fn case(i: usize, head_dim: usize, value_dim: usize, dtype: DType) -> (Case, Layout) {
-    let (heads, kv_heads, shared_key) = HEADS[(i + i / 4) % 4];
-    let (query_len, key_len) = LENGTHS[(i + i / 6) % 6];
-    let (norm, gamma) = NORMS[i % 3];
-    let maps = if i % 4 == 3 { 1 } else { 2 };
-    let batch = 1 + i % 2;
-    let problem = Problem {
-        batch,
-        query_len,
-        key_len,
-        heads,
-        kv_heads,
-        head_dim,
-        value_dim,
-        maps,
-        shared_key: shared_key && maps == 2,
-        mask: MASKS[i % 4],
-        scale: 1.0 / (head_dim as f32).sqrt(),
-        dtype,
-        norm,
-    };
-    let lambda = [vec![1], vec![heads], vec![batch, query_len, heads]];
-    let case = Case::random(problem, &lambda[(i + i / 3) % 3], gamma, i as u64);
-    (case, LAYOUTS[(i + i / 2) % 4])
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Differential,
+    SharedKey,
+    Standard,
 }
 
-/// Runs the cases `range` for one pair of head dimensions, every second in f16 where the device has it.
-fn cover(head_dim: usize, value_dim: usize, range: core::ops::Range<usize>) {
-    let client = client();
-    let half = supports(&client, DType::F16);
-    let slow = client.properties().identity.name.contains("SwiftShader") && head_dim >= 64;
-    for i in range.take(if slow { 1 } else { usize::MAX }) {
-        let dtype = if half && i % 2 == 1 {
-            DType::F16
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Normalisation {
+    Absent,
+    Plain,
+    Weighted,
+}
+
+/// What λ is given for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lambda {
+    Scalar,
+    Head,
+    Token,
+}
+
+/// The mask, its window a part of the sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Visible {
+    All,
+    Causal,
+    Ahead,
+    Behind,
+    Around,
+    Sliding,
+}
+
+impl Visible {
+    fn mask(self, key_len: usize) -> Mask {
+        let (left, right) = (Some(key_len / 3), Some(key_len / 5));
+        let window = |left, right| Mask::Window { left, right };
+        match self {
+            All => Mask::None,
+            Causal => Mask::Causal,
+            Ahead => window(None, right),
+            Behind => window(left, None),
+            Around => window(left, right),
+            Sliding => window(left, Some(0)),
+        }
+    }
+}
+
+/// What a kernel is compiled for. Masks that bound the same sides share one.
+#[derive(Debug, Clone, Copy)]
+struct Kernel {
+    dims: (usize, usize),
+    masks: &'static [Visible],
+    kind: Kind,
+    norm: Normalisation,
+    dtype: DType,
+    layouts: &'static [Layout],
+}
+
+const fn kernel(
+    dims: (usize, usize),
+    masks: &'static [Visible],
+    kind: Kind,
+    norm: Normalisation,
+    dtype: DType,
+    layouts: &'static [Layout],
+) -> Kernel {
+    Kernel {
+        dims,
+        masks,
+        kind,
+        norm,
+        dtype,
+        layouts,
+    }
+}
+
+const NO_SIDE: &[Visible] = &[All];
+const RIGHT: &[Visible] = &[Causal, Ahead];
+const LEFT: &[Visible] = &[Behind];
+const BOTH: &[Visible] = &[Around, Sliding];
+
+/// Every pair of choices but those with the head dimensions, as few expensive kernels as that takes.
+#[rustfmt::skip]
+const KERNELS: [Kernel; 18] = [
+    //     (d, dv)     mask     maps          norm      type  layout
+    kernel(( 16,  32), NO_SIDE, Differential, Weighted, F16,  PADDED),
+    kernel(( 16,  32), RIGHT,   Differential, Plain,    F32,  ALIGNED),
+    kernel(( 16,  32), BOTH,    Standard,     Absent,   BF16, ALIGNED),
+    kernel(( 16,  32), LEFT,    SharedKey,    Weighted, BF16, PADDED),
+    kernel(( 40,  24), NO_SIDE, Differential, Weighted, F32,  ALIGNED),
+    kernel(( 40,  24), RIGHT,   Differential, Absent,   F16,  ALIGNED),
+    kernel(( 40,  24), BOTH,    SharedKey,    Plain,    F16,  PADDED),
+    kernel(( 40,  24), LEFT,    Standard,     Absent,   F32,  ALIGNED),
+    kernel(( 32,  64), NO_SIDE, SharedKey,    Absent,   F32,  ALIGNED),
+    kernel(( 32,  64), RIGHT,   Standard,     Weighted, F32,  PADDED),
+    kernel(( 32,  64), BOTH,    Differential, Plain,    F32,  ALIGNED),
+    kernel(( 32,  64), LEFT,    Differential, Weighted, F32,  ALIGNED),
+    kernel(( 64,  64), RIGHT,   Differential, Weighted, BF16, ALIGNED),
+    kernel(( 64,  64), LEFT,    Standard,     Absent,   F16,  PADDED),
+    kernel(( 64, 128), BOTH,    Differential, Weighted, F32,  ALIGNED),
+    kernel(( 64, 128), NO_SIDE, Standard,     Plain,    BF16, ALIGNED),
+    kernel((128, 256), LEFT,    Differential, Plain,    F32,  ALIGNED),
+    kernel((128, 256), RIGHT,   SharedKey,    Weighted, F32,  ALIGNED),
+];
+
+/// One problem for a kernel.
+#[derive(Debug, Clone, Copy)]
+struct Launch {
+    kernel: Kernel,
+    visible: Visible,
+    lengths: (usize, usize),
+    heads: (usize, usize, usize),
+    lambda: Lambda,
+    layout: Layout,
+}
+
+impl Launch {
+    /// Every problem that the kernel solves.
+    fn all(kernel: Kernel) -> impl Iterator<Item = Launch> {
+        let lambdas = if kernel.kind == Standard {
+            &LAMBDAS[..1]
         } else {
-            DType::F32
+            &LAMBDAS[..]
         };
-        let (case, layout) = case(i, head_dim, value_dim, dtype);
-        let Problem {
+        let masks_layouts = kernel
+            .masks
+            .iter()
+            .flat_map(move |visible| kernel.layouts.iter().map(move |l| (visible, l)));
+        masks_layouts.flat_map(move |(&visible, &layout)| {
+            LENGTHS.into_iter().flat_map(move |lengths| {
+                HEADS.into_iter().flat_map(move |heads| {
+                    lambdas.iter().map(move |&lambda| Launch {
+                        kernel,
+                        visible,
+                        lengths,
+                        heads,
+                        lambda,
+                        layout,
+                    })
+                })
+            })
+        })
+    }
+
+    /// Its choices by name, λ's only where there is one.
+    fn choices(&self) -> Vec<String> {
+        let Launch {
+            kernel,
+            visible,
+            lengths,
+            heads,
+            lambda,
+            layout,
+        } = self;
+        let Kernel {
+            dims,
+            kind,
+            norm,
+            dtype,
+            ..
+        } = kernel;
+        let mut choices = vec![
+            format!("d, dv {dims:?}"),
+            format!("Nq, Nk {lengths:?}"),
+            format!("{kind:?}"),
+            format!("norm {norm:?}"),
+            format!("{dtype}"),
+            format!("sees {visible:?}"),
+            format!("B, H, Hk {heads:?}"),
+            format!("{layout:?}"),
+        ];
+        if *kind != Standard {
+            choices.push(format!("λ {lambda:?}"));
+        }
+        choices
+    }
+
+    fn pairs(&self) -> Vec<[String; 2]> {
+        let choices = self.choices();
+        let mut pairs = vec![];
+        for (second, value) in choices.iter().enumerate() {
+            let firsts = (0..second).filter(|first| matter(*first, second));
+            pairs.extend(firsts.map(|first| [choices[first].clone(), value.clone()]));
+        }
+        pairs
+    }
+
+    fn case(&self, dtype: DType, seed: u64) -> Case {
+        let Launch {
+            kernel,
+            visible,
+            lengths: (query_len, key_len),
+            heads: (batch, heads, kv_heads),
+            ..
+        } = *self;
+        let (head_dim, value_dim) = kernel.dims;
+        let norm = Norm {
+            eps: 1e-5,
+            lambda_init: 0.2,
+        };
+        let problem = Problem {
+            batch,
             query_len,
             key_len,
-            mask,
-            maps,
-            ..
-        } = case.problem;
-        let name = format!(
-            "{i}: d{head_dim} dv{value_dim} {dtype} {query_len}×{key_len} {mask:?} {maps} maps {layout:?}"
-        );
-        let ours = run(&client, &case, layout, Tuning::default());
-        assert_all(&name, &checks(&case, &ours));
+            heads,
+            kv_heads,
+            head_dim,
+            value_dim,
+            maps: if kernel.kind == Standard { 1 } else { 2 },
+            shared_key: kernel.kind == SharedKey,
+            mask: visible.mask(key_len),
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            dtype,
+            norm: (kernel.norm != Absent).then_some(norm),
+        };
+        let lambda: &[usize] = match self.lambda {
+            Lambda::Scalar => &[1],
+            Lambda::Head => &[heads],
+            Lambda::Token => &[batch, query_len, heads],
+        };
+        Case::random(problem, lambda, kernel.norm == Weighted, seed)
     }
-    if slow {
-        println!(
-            "SKIPPED other cases of d{head_dim} dv{value_dim}: SwiftShader takes minutes for them"
-        );
+}
+
+/// Whether two of the [`Launch::choices`] are paired.
+fn matter(first: usize, second: usize) -> bool {
+    first > 0 || second == 1
+}
+
+/// The launches of every kernel: one of many tiles, then those that add new pairs to all before, most of them first.
+fn selection() -> &'static [Launch] {
+    static SELECTION: OnceLock<Vec<Launch>> = OnceLock::new();
+    SELECTION.get_or_init(|| {
+        let with_pairs = |launch: Launch| (launch, launch.pairs());
+        let all = KERNELS.map(|kernel| Launch::all(kernel).map(with_pairs).collect::<Vec<_>>());
+        let mut seen: HashSet<[String; 2]> = HashSet::new();
+        let mut selected: Vec<Launch> = vec![];
+        for round in 0.. {
+            let before = seen.len();
+            for launches in &all {
+                let long = |launch: &Launch| launch.lengths.0 * launch.lengths.1 > 4000;
+                let gain = |pairs: &[[String; 2]]| {
+                    pairs.iter().filter(|pair| !seen.contains(*pair)).count()
+                };
+                let launches = launches
+                    .iter()
+                    .filter(|(launch, _)| round > 0 || long(launch));
+                let Some((launch, pairs)) = launches.max_by_key(|(_, pairs)| gain(pairs)) else {
+                    continue;
+                };
+                if round == 0 || gain(pairs) > 0 {
+                    selected.push(*launch);
+                    seen.extend(pairs.iter().cloned());
+                }
+            }
+            if seen.len() == before {
+                break;
+            }
+        }
+        selected
+    })
+}
+
+/// The storage type, or `f32` where the device lacks it: the rest of the case is worth running.
+fn storable(client: &Client, dtype: DType) -> DType {
+    static LACKING: OnceLock<Vec<DType>> = OnceLock::new();
+    let lacking = LACKING.get_or_init(|| {
+        [F16, BF16]
+            .into_iter()
+            .filter(|dtype| !supports(client, *dtype))
+            .collect()
+    });
+    if lacking.contains(&dtype) { F32 } else { dtype }
+}
+
+/// Runs the launches of all kernels with these head dimensions.
+fn compare(dims: (usize, usize)) {
+    let (client, mut wrong) = (client(), vec![]);
+    for (i, launch) in selection()
+        .iter()
+        .filter(|launch| launch.kernel.dims == dims)
+        .enumerate()
+    {
+        let dtype = storable(&client, launch.kernel.dtype);
+        let mut name = launch.choices().join(", ");
+        if dtype != launch.kernel.dtype {
+            name += " (run in f32)";
+        }
+        let case = launch.case(dtype, i as u64);
+        let ours = run(&client, &case, launch.layout, Tuning::default());
+        wrong.extend(report(&name, &checks(&case, &ours)));
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn d16_dv32() {
-    cover(16, 32, 0..12);
-}
-
-#[test]
-fn d32_dv64() {
-    cover(32, 64, 3..9);
-}
-
-#[test]
-fn d40_dv24() {
-    cover(40, 24, 6..12);
-}
-
-#[test]
-fn d64_dv64() {
-    cover(64, 64, 8..12);
-}
-
-#[test]
-fn d64_dv128() {
-    cover(64, 128, 12..16);
-}
-
-#[test]
-fn d128_dv256() {
-    cover(128, 256, 19..22);
-}
-
-#[test]
-fn bf16_where_the_device_has_it() {
-    let client = client();
-    if supports(&client, DType::BF16) {
-        let (case, layout) = case(0, 64, 128, DType::BF16);
-        let ours = run(&client, &case, layout, Tuning::default());
-        assert_all("bf16", &checks(&case, &ours));
+fn every_pair_occurs() {
+    let mut values: [HashSet<String>; 9] = Default::default();
+    for launch in selection() {
+        let choices = launch.choices();
+        values.iter_mut().zip(choices).for_each(|(values, choice)| {
+            values.insert(choice);
+        });
     }
+    assert_eq!(
+        values.each_ref().map(HashSet::len),
+        [6, 6, 3, 3, 3, 6, 3, 4, 3]
+    );
+    let seen: HashSet<[String; 2]> = selection().iter().flat_map(Launch::pairs).collect();
+    for (first, second) in (0..9)
+        .flat_map(|j| (0..j).map(move |i| (i, j)))
+        .filter(|(i, j)| matter(*i, *j))
+    {
+        for (a, b) in values[first]
+            .iter()
+            .flat_map(|a| values[second].iter().map(move |b| (a, b)))
+        {
+            // Standard attention has no λ.
+            let possible = a != "Standard" || !b.starts_with('λ');
+            assert_eq!(
+                seen.contains(&[a.clone(), b.clone()]),
+                possible,
+                "{a} with {b}"
+            );
+        }
+    }
+    println!(
+        "{} launches of {} kernels",
+        selection().len(),
+        KERNELS.len()
+    );
+}
+
+#[test]
+fn heads_of_16_and_32() {
+    compare((16, 32));
+}
+
+#[test]
+fn heads_of_40_and_24() {
+    compare((40, 24));
+}
+
+#[test]
+fn heads_of_32_and_64() {
+    compare((32, 64));
+}
+
+#[test]
+fn heads_of_64_and_64() {
+    compare((64, 64));
+}
+
+#[test]
+fn heads_of_64_and_128() {
+    compare((64, 128));
+}
+
+#[test]
+fn heads_of_128_and_256() {
+    compare((128, 256));
 }

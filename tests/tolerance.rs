@@ -4,7 +4,7 @@ mod common;
 
 use common::cases::{Case, rounding, wide};
 use common::plain;
-use common::tolerance::Check;
+use common::tolerance::{Check, Expected};
 use diff_flash_attn::{DType, Mask, Norm, Problem};
 
 fn problem(dtype: DType) -> Problem {
@@ -131,7 +131,12 @@ fn rule_accepts_plain_and_refuses_worse() {
     let case = Case::random(problem(DType::F16), &[1], true, 7);
     let (exact, plain) = (case.forward().output, plain::forward(&case).output);
     let narrow = |values: &[f64]| -> Vec<f32> { values.iter().map(|x| *x as f32).collect() };
-    let check = |ours: &[f32]| Check::new("output", DType::F16, ours, &exact, &plain);
+    let expected = Expected {
+        exact: &exact,
+        plain: &plain,
+        rounding: None,
+    };
+    let check = |ours: &[f32]| Check::new("output", DType::F16, ours, &expected);
     let good = check(&narrow(&plain));
     assert!(good.passes() && good.error > 0.0, "{good}");
     let mut wrong = narrow(&exact);
@@ -143,13 +148,31 @@ fn rule_accepts_plain_and_refuses_worse() {
     wrong[3] = f32::INFINITY;
     assert!(!check(&wrong).passes());
     let infinite = [f64::NEG_INFINITY];
-    assert!(!Check::new("lse", DType::F32, &[-3.0], &infinite, &infinite).passes());
+    assert!(!lse_check(&[-3.0], &infinite, None).passes());
 }
 
 #[test]
 fn minus_infinity_is_the_correct_statistic_of_an_empty_row() {
     let lse = [f64::NEG_INFINITY, 1.5];
-    let check = Check::new("lse", DType::F32, &[f32::NEG_INFINITY, 1.5], &lse, &lse);
+    let check = lse_check(&[f32::NEG_INFINITY, 1.5], &lse, None);
     assert_eq!((check.error, check.passes()), (0.0, true));
     assert_eq!(wide(&[f32::NEG_INFINITY, 1.5]), lse);
+}
+
+#[test]
+fn f32_passes_within_what_rounding_costs_each_element() {
+    let (lse, cost) = ([1.0, 2.0], [1e-3, 1e-6]);
+    assert!(lse_check(&[1.0005, 2.0], &lse, Some(&cost)).passes());
+    assert!(!lse_check(&[1.0, 2.0005], &lse, Some(&cost)).passes());
+    assert!(!lse_check(&[1.0005, 2.0], &lse, None).passes());
+    assert!(!lse_check(&[f32::NAN, 2.0], &lse, Some(&cost)).passes());
+}
+
+fn lse_check(ours: &[f32], lse: &[f64], rounding: Option<&[f64]>) -> Check {
+    let expected = Expected {
+        exact: lse,
+        plain: lse,
+        rounding,
+    };
+    Check::new("lse", DType::F32, ours, &expected)
 }

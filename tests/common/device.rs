@@ -6,9 +6,10 @@ use diff_flash_attn::{
     DType, Gradients, Inputs, Options, Tensor, Tuning, backward, device, forward,
 };
 
-use super::cases::{Case, wide};
+use super::cases::Case;
 use super::plain;
-use super::tolerance::Check;
+use super::rounding::Rounding;
+use super::tolerance::{Check, Expected};
 
 /// How query, key, value and λ lie in memory; their axis order for the library is always the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +152,12 @@ pub(crate) struct Results {
 
 /// Runs forward and backward.
 pub(crate) fn run(client: &Client, case: &Case, layout: Layout, tuning: Tuning) -> Results {
-    let (inputs, options) = (inputs(client, case, layout), options(case, tuning));
+    run_inputs(client, case, &inputs(client, case, layout), tuning)
+}
+
+/// Runs forward and backward of a case whose inputs are on the device already.
+pub(crate) fn run_inputs(client: &Client, case: &Case, inputs: &Inputs, tuning: Tuning) -> Results {
+    let options = options(case, tuning);
     let grad_output = Tensor::from_f32(
         client,
         case.problem.dtype,
@@ -159,9 +165,9 @@ pub(crate) fn run(client: &Client, case: &Case, layout: Layout, tuning: Tuning) 
         &case.grad_output,
     )
     .unwrap();
-    let result = forward(client, &inputs, &options).unwrap();
+    let result = forward(client, inputs, &options).unwrap();
     let saved = result.saved.unwrap();
-    let grads = backward(client, &inputs, &saved, &grad_output, &options).unwrap();
+    let grads = backward(client, inputs, &saved, &grad_output, &options).unwrap();
     let read = |tensor: &Tensor| tensor.to_f32(client).unwrap();
     let maybe = |tensor: &Option<Tensor>| tensor.as_ref().map(read).unwrap_or_default();
     let Gradients {
@@ -183,100 +189,69 @@ pub(crate) fn run(client: &Client, case: &Case, layout: Layout, tuning: Tuning) 
     }
 }
 
-/// Compares every tensor with the reference, allowing what FlashAttention's rule allows.
+/// Compares every tensor with the reference by the rules of [`super::tolerance`].
 pub(crate) fn checks(case: &Case, ours: &Results) -> Vec<Check> {
-    let (exact, plain_out) = (case.forward(), plain::forward(case));
+    let (exact, plain) = (case.forward(), plain::forward(case));
     let (grad, plain_grad) = (case.backward(), plain::backward(case));
-    let stored = case.problem.dtype;
-    let new = |name, dtype, ours: &[f32], exact: &[f64], plain: &[f64]| {
-        Check::new(name, dtype, ours, exact, plain)
-    };
-    let mut checks = vec![
-        new(
-            "output",
-            stored,
-            &ours.output,
-            &exact.output,
-            &plain_out.output,
-        ),
-        new("lse", DType::F32, &ours.lse, &exact.lse, &plain_out.lse),
-        new("dq", stored, &ours.query, &grad.query, &plain_grad.query),
-        new("dk", stored, &ours.key, &grad.key, &plain_grad.key),
-        new("dv", stored, &ours.value, &grad.value, &plain_grad.value),
-    ];
-    // The heads of a group add into one accumulator of dk and dv, not first each into its own as the plain ones do:
-    // rounding grows with the square root of the terms.
-    let grouped = (case.problem.group() as f64).sqrt();
-    for check in &mut checks[3..5] {
-        check.allowed *= grouped;
-    }
-    checks.extend(saved_checks(case, ours, &exact, &plain_out));
-    if case.problem.maps == 2 {
-        let mut check = new(
-            "dlambda",
-            DType::F32,
-            &ours.lambda,
-            &grad.lambda,
-            &plain_grad.lambda,
-        );
-        check.allowed += 2.0 * summed_noise(case);
-        checks.push(check);
-    }
-    if let (Some(exact), Some(plain)) = (&grad.gamma, &plain_grad.gamma) {
-        checks.push(new("dgamma", DType::F32, &ours.gamma, exact, plain));
+    let cost = (case.problem.dtype == DType::F32).then(|| Rounding::of(case, &exact));
+    let costs = cost.as_ref().map(|c| tensors(&c.forward, &c.backward));
+    let plain = tensors(&plain, &plain_grad);
+    let exact = tensors(&exact, &grad);
+    let mut checks = vec![];
+    for (i, (dtype, ours)) in stored(case, ours).into_iter().enumerate() {
+        let (name, exact) = exact[i];
+        let expected = Expected {
+            exact,
+            plain: plain[i].1,
+            rounding: costs.as_ref().map(|costs| costs[i].1),
+        };
+        // Standard attention has no λ and no O_2, a norm without weight no γ.
+        if !exact.is_empty() || !ours.is_empty() {
+            checks.push(Check::new(name, dtype, &ours, &expected));
+        }
     }
     checks
 }
 
-/// What the errors of single rows of dλ add up to in the sums that λ's shape asks for, were their signs random: one
-/// plain sum alone says little, as it may be right by chance. 0 for a λ of every token and head.
-fn summed_noise(case: &Case) -> f64 {
-    let rows = case.rows();
-    let sums = case.lambda.len();
-    if sums == rows.iter().product::<usize>() {
-        return 0.0;
-    }
-    let each = reference::expand(&wide(&case.lambda), &case.lambda_shape, rows).unwrap();
-    let case = Case {
-        lambda: each.iter().map(|x| *x as f32).collect(),
-        lambda_shape: rows.to_vec(),
-        ..case.clone()
-    };
-    let (exact, plain) = (case.backward().lambda, plain::backward(&case).lambda);
-    let squares = exact.iter().zip(&plain).map(|(x, y)| (x - y).powi(2));
-    (squares.sum::<f64>() / sums as f64).sqrt()
+/// What the reference computes, by name; what a problem does not have is empty.
+pub(crate) fn tensors<'a>(
+    forward: &'a reference::Forward,
+    grad: &'a reference::Gradients,
+) -> [(&'static str, &'a [f64]); 9] {
+    [
+        ("output", &forward.output),
+        ("O", &forward.unnormalized),
+        ("O2", &forward.noise_output),
+        ("lse", &forward.lse),
+        ("dq", &grad.query),
+        ("dk", &grad.key),
+        ("dv", &grad.value),
+        ("dlambda", &grad.lambda),
+        ("dgamma", grad.gamma.as_deref().unwrap_or_default()),
+    ]
 }
 
-/// `O` and `O_2` before the norm.
-fn saved_checks(
-    case: &Case,
-    ours: &Results,
-    exact: &reference::Forward,
-    plain: &reference::Forward,
-) -> Vec<Check> {
+/// What the device computed and the type that it is stored in, in the order of [`tensors`].
+pub(crate) fn stored(case: &Case, ours: &Results) -> [(DType, Vec<f32>); 9] {
+    let (dtype, single) = (case.problem.dtype, DType::F32);
+    [
+        (dtype, ours.output.clone()),
+        (dtype, of_map(case, ours, 0)),
+        (dtype, of_map(case, ours, 1)),
+        (single, ours.lse.clone()),
+        (dtype, ours.query.clone()),
+        (dtype, ours.key.clone()),
+        (dtype, ours.value.clone()),
+        (single, ours.lambda.clone()),
+        (single, ours.gamma.clone()),
+    ]
+}
+
+/// `O` or, if there are two maps, `O_2` before the norm.
+fn of_map(case: &Case, ours: &Results, m: usize) -> Vec<f32> {
     let (dim, maps) = (case.problem.value_dim, case.problem.maps);
-    let of_map = |m: usize| -> Vec<f32> {
-        ours.outputs
-            .chunks(maps * dim)
-            .flat_map(|row| row[m * dim..][..dim].to_vec())
-            .collect()
-    };
-    let dtype = case.problem.dtype;
-    let mut checks = vec![Check::new(
-        "O",
-        dtype,
-        &of_map(0),
-        &exact.unnormalized,
-        &plain.unnormalized,
-    )];
-    if maps == 2 {
-        checks.push(Check::new(
-            "O2",
-            dtype,
-            &of_map(1),
-            &exact.noise_output,
-            &plain.noise_output,
-        ));
-    }
-    checks
+    let rows = ours.outputs.chunks(maps * dim);
+    rows.flat_map(|row| row.chunks(dim).nth(m).unwrap_or(&[]))
+        .copied()
+        .collect()
 }
