@@ -150,6 +150,18 @@ pub enum Error {
         /// What is wrong with its presence or absence.
         problem: &'static str,
     },
+    /// A tensor with more elements or rows than kernels can count.
+    #[error("{tensor}: has {got} {resource}, more than the {limit} that kernels can count")]
+    TooLarge {
+        /// The tensor.
+        tensor: &'static str,
+        /// What there is too much of.
+        resource: &'static str,
+        /// How much there is, at most `usize::MAX`.
+        got: usize,
+        /// Limit.
+        limit: usize,
+    },
     /// Axes that are no permutation of the tensor's.
     #[error("axes {axes:?} are no permutation of 0..{rank}")]
     Permutation {

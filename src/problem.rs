@@ -56,7 +56,8 @@ impl Mask {
 /// dimension (Differential Transformer, arXiv 2410.05258, equation 3; γ is an input of its own).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Norm {
-    /// Added to the mean square, at least 0. The paper's code uses 1e-5.
+    /// Added to the mean square, at least 0. The paper's code uses 1e-5. With 0 a row of zeros stays zero, and so does
+    /// its gradient.
     pub eps: f32,
     /// λ_init of the layer; the output is multiplied by `1 − λ_init`. See [`crate::lambda::lambda_init`].
     pub lambda_init: f32,

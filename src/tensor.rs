@@ -106,10 +106,10 @@ impl Tensor {
         }
     }
 
-    /// A row-major tensor with undefined contents.
+    /// A row-major tensor with undefined contents. If the device cannot hold it, the call that uses it says so.
     pub fn empty(client: &Client, dtype: DType, shape: &[usize]) -> Self {
-        let len: usize = shape.iter().product();
-        Self::contiguous(client.empty(len * dtype.size()), dtype, shape)
+        let bytes = elements(shape).saturating_mul(dtype.size());
+        Self::contiguous(client.empty(bytes.min(LARGEST_BUFFER)), dtype, shape)
     }
 
     /// A row-major tensor of the given values, rounded to `dtype`.
@@ -122,7 +122,7 @@ impl Tensor {
         shape: &[usize],
         values: &[f32],
     ) -> Result<Self> {
-        let expected = shape.iter().product();
+        let expected = elements(shape);
         if values.len() != expected {
             let (got, shape) = (values.len(), shape.to_vec());
             return Err(Error::Length {
@@ -207,9 +207,9 @@ impl Tensor {
         &self.strides
     }
 
-    /// Number of elements.
+    /// Number of elements; `usize::MAX` for a shape, of repeated axes, that has more.
     pub fn len(&self) -> usize {
-        self.shape.iter().product()
+        elements(&self.shape)
     }
 
     /// Whether an axis has size zero.
@@ -285,11 +285,22 @@ impl Tensor {
     }
 }
 
+/// Bytes that are asked for at most: more than any device has, and few enough for an allocator to add to.
+const LARGEST_BUFFER: usize = isize::MAX as usize / 2;
+
+/// Elements of a shape, at most `usize::MAX`.
+pub(crate) fn elements(shape: &[usize]) -> usize {
+    if shape.contains(&0) {
+        return 0;
+    }
+    shape.iter().fold(1, |len, n| len.saturating_mul(*n))
+}
+
 /// Strides of a row-major tensor, in elements.
 pub(crate) fn row_major(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; shape.len()];
+    let mut strides = vec![1_usize; shape.len()];
     for i in (1..shape.len()).rev() {
-        strides[i - 1] = strides[i] * shape[i];
+        strides[i - 1] = strides[i].saturating_mul(shape[i]);
     }
     strides
 }

@@ -393,7 +393,7 @@ fn settings() {
         units.starts_with("units of a cube: 32768 needed, the limit of "),
         "{units}"
     );
-    let memory = refuse(Settings { rows: 4096, ..good });
+    let memory = refuse(Settings { rows: 1024, ..good });
     assert!(memory.starts_with("bytes of shared memory: "), "{memory}");
 }
 
@@ -426,5 +426,71 @@ fn tensors_and_grids() {
     assert!(
         error.starts_with("cubes along an axis of the grid: 131072 needed, the limit of "),
         "{error}"
+    );
+}
+
+#[test]
+fn repeated_axes_that_ask_for_more_than_kernels_can_count() {
+    // Stride 0 makes a huge axis of a small buffer.
+    let repeated = |client: &Client, shape: &[usize]| {
+        let strides: Vec<usize> = (0..shape.len())
+            .map(|i| usize::from(i + 1 == shape.len()))
+            .collect();
+        let buffer = tensor(client, &[64]);
+        Tensor::strided(buffer.handle().clone(), DType::F32, 0, shape, &strides)
+    };
+    let (long, most) = (usize::MAX / 2, i32::MAX / 2);
+    let query = refused(|c, i| i.query = repeated(c, &[2, long, 4, 2, 8]));
+    assert_eq!(
+        query,
+        format!("query: has {long} rows, more than the {most} that kernels can count")
+    );
+    let keys = refused(|c, i| {
+        i.key = repeated(c, &[2, long, 2, 2, 8]);
+        i.value = repeated(c, &[2, long, 2, 16]);
+    });
+    assert_eq!(
+        keys,
+        format!("key: has {long} rows, more than the {most} that kernels can count")
+    );
+    let rows = 1 << 29;
+    let output = refused(|c, i| i.query = repeated(c, &[2, rows, 4, 2, 8]));
+    assert_eq!(
+        output,
+        "query: has 68719476736 elements, more than the 4294967295 that kernels can count"
+    );
+}
+
+#[test]
+fn tensors_that_no_device_can_hold() {
+    let client = client();
+    let huge = Tensor::empty(&client, DType::F32, &[usize::MAX, 3]);
+    assert_eq!(huge.len(), usize::MAX);
+    let error = huge.to_f32(&client).unwrap_err();
+    println!("{error}");
+}
+
+#[test]
+fn settings_beyond_any_device() {
+    let settings = Settings {
+        rows: usize::MAX,
+        cols: 4,
+        units_y: 8,
+        units_x: 8,
+        chunk: 32,
+        plane: Plane::Unused,
+    };
+    let tuning = Tuning {
+        forward: Some(settings),
+        ..Tuning::default()
+    };
+    let options = Options {
+        tuning,
+        ..Options::default()
+    };
+    let message = refused_with(|_, _| (), options);
+    assert_eq!(
+        message,
+        "settings r18446744073709551615c4y8x8k32: rows, cols or chunk is above 1024"
     );
 }

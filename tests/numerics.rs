@@ -94,30 +94,12 @@ fn uniform_attention_over_4096_keys() {
     compare("uniform", &case);
 }
 
-/// With logits × 30 nearly every row is one-hot: `dP − δ` then cancels to the last digits, exactly so in the plain
-/// implementation, which sums both in the same order. So dq and dk are measured by their own size instead.
+/// Nearly every row is one-hot: `dP − δ` cancels to the last digits.
 #[test]
 fn large_logits() {
     let mut case = Case::random(problem(65, 64, Mask::Causal, NORM), &[1], true, 4);
     case.problem.scale *= 30.0;
-    let ours = run(&client(), &case, Layout::Interleaved, Tuning::default());
-    let (cancelling, others): (Vec<_>, Vec<_>) = checks(&case, &ours)
-        .into_iter()
-        .partition(|check| ["dq", "dk"].contains(&check.tensor));
-    assert_all("logits × 30", &others);
-    assert_eq!(cancelling.len(), 2);
-    let exact = case.backward();
-    for (name, ours, exact) in [
-        ("dq", &ours.query, &exact.query),
-        ("dk", &ours.key, &exact.key),
-    ] {
-        let norm =
-            |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
-        let error = norm(&mut ours.iter().zip(exact).map(|(x, y)| f64::from(*x) - y));
-        let relative = error / norm(&mut exact.iter().copied());
-        println!("logits × 30 {name}: relative error {relative:.1e}");
-        assert!(relative < 2e-5, "{name}: relative error {relative:e}");
-    }
+    compare("logits × 30", &case);
 }
 
 #[test]
@@ -143,6 +125,27 @@ fn f16_near_its_limits() {
     compare("values up to 24576", &case);
 }
 
+/// The softmax of a single key does not depend on its score. Before a norm the output is the value itself, and its
+/// gradient is rounded to the storage type: dP and δ must be made of the same rounded one to cancel.
+#[test]
+fn single_key_has_no_gradient() {
+    for dtype in [DType::F32, DType::F16] {
+        if !supports(&client(), dtype) {
+            continue;
+        }
+        let problem = Problem {
+            dtype,
+            maps: 1,
+            ..problem(7, 1, Mask::None, NORM)
+        };
+        let case = Case::random(problem, &[], false, 7);
+        let ours = run(&client(), &case, Layout::Interleaved, Tuning::default());
+        let largest = ours.query.iter().fold(0.0, |a: f32, x| a.max(x.abs()));
+        println!("{dtype}: largest dq {largest:.1e}");
+        assert!(largest < 1e-5, "{dtype}: dq {largest:e}");
+    }
+}
+
 #[test]
 fn rows_that_see_no_key() {
     // Causal with more queries than keys: the first 30 see nothing. A window far ahead: the last ones see nothing.
@@ -163,4 +166,15 @@ fn rows_that_see_no_key() {
             }
         }
     }
+}
+
+#[test]
+fn rows_of_zeros_stay_zero_in_a_norm_without_eps() {
+    let norm = Some(Norm {
+        eps: 0.0,
+        lambda_init: 0.2,
+    });
+    let case = Case::random(problem(70, 40, Mask::Causal, norm), &[1], true, 8);
+    let ours = compare("eps = 0", &case);
+    assert!(all(&ours).all(|x| x.is_finite()));
 }

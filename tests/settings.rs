@@ -102,6 +102,14 @@ fn rows_are_reduced_through_shared_memory() {
 }
 
 #[test]
+fn shipped_settings_have_at_most_256_units() {
+    for row in shipped() {
+        let units = row.settings.units_x * row.settings.units_y;
+        assert!(units <= 256, "{}: {units} units", row.settings);
+    }
+}
+
+#[test]
 fn settings_for_gpus_compute_the_same() {
     // The table's own rows for GPUs, without planes, on this device.
     let find = |pass: Pass| {

@@ -4,7 +4,7 @@ use super::check::{check_head_dim, check_last_axis, check_not_empty, check_row_m
 use crate::error::{Error, Result};
 use crate::math::mask::Sides;
 use crate::problem::{Mask, Norm, Problem};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Tensor, elements};
 use crate::tuning::Settings;
 
 /// The tensors that attention reads. Query, key and value share one storage type; λ and γ are `f32`.
@@ -111,6 +111,7 @@ impl Inputs {
             norm: options.norm,
         };
         check_numbers(&problem)?;
+        check_sizes(&problem)?;
         let lambda = self.lambda_axes(&problem)?;
         self.check_gamma(&problem)?;
         Ok(Checked {
@@ -420,6 +421,46 @@ fn check_numbers(problem: &Problem) -> Result<()> {
             "a finite number",
             lambda_init.is_finite(),
         )?;
+    }
+    Ok(())
+}
+
+/// Refuses what repeated axes of inputs can ask for though no buffer holds it: positions are 32-bit numbers, and so are
+/// places in a buffer.
+fn check_sizes(problem: &Problem) -> Result<()> {
+    let Problem {
+        batch,
+        query_len,
+        key_len,
+        heads,
+        kv_heads,
+        head_dim,
+        value_dim,
+        maps,
+        ..
+    } = *problem;
+    let within = |tensor, resource, got: usize, limit: usize| {
+        if got <= limit {
+            return Ok(());
+        }
+        Err(Error::TooLarge {
+            tensor,
+            resource,
+            got,
+            limit,
+        })
+    };
+    let positions = i32::MAX as usize / 2;
+    within("query", "rows", query_len, positions)?;
+    within("key", "rows", key_len, positions)?;
+    let addresses = u32::MAX as usize;
+    for (tensor, shape) in [
+        ("query", [batch, query_len, heads, maps, head_dim]),
+        ("output", [batch, query_len, heads, maps, value_dim]),
+        ("key", [batch, key_len, kv_heads, maps, head_dim]),
+        ("value", [batch, key_len, kv_heads, 1, value_dim]),
+    ] {
+        within(tensor, "elements", elements(&shape), addresses)?;
     }
     Ok(())
 }

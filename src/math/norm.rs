@@ -31,8 +31,13 @@ pub(crate) fn sum4(v: F4) -> f32 {
     (v.extract(0usize) + v.extract(1usize)) + (v.extract(2usize) + v.extract(3usize))
 }
 
-/// `1 / sqrt(mean_square + eps)`.
+/// `1 / sqrt(mean_square + eps)`, and 0 for a row of zeros with no eps: it stays zero.
 #[cube]
 pub(crate) fn inverse_rms(mean_square: f32, eps: f32) -> f32 {
-    1.0 / (mean_square + eps).sqrt()
+    let square = mean_square + eps;
+    select(
+        square > 0.0,
+        1.0 / square.max(f32::MIN_POSITIVE.runtime()).sqrt(),
+        0.0f32.runtime(),
+    )
 }

@@ -136,11 +136,14 @@ pub(super) fn combine(weights: [f64; 2], maps: &[MapRow]) -> Vec<f64> {
     output
 }
 
-/// `rsqrt(mean(O²) + eps)`
+/// `rsqrt(mean(O²) + eps)`, and 0 for a row of zeros with no eps.
 pub(super) fn inverse_rms(output: &[f64], norm: Norm) -> f64 {
-    (dot(output, output) / output.len() as f64 + f64::from(norm.eps))
-        .sqrt()
-        .recip()
+    let square = dot(output, output) / output.len() as f64 + f64::from(norm.eps);
+    if square > 0.0 {
+        square.sqrt().recip()
+    } else {
+        0.0
+    }
 }
 
 /// `γ_c (1 − λ_init)`, the factor of each normalised output.

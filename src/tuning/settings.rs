@@ -83,7 +83,8 @@ impl Settings {
     /// The tile that these settings make on a device.
     pub(crate) fn tile(&self, limits: &Limits) -> Result<Tile> {
         self.check_shape()?;
-        limits.check("units of a cube", self.units_x * self.units_y, limits.units)?;
+        let units = self.units_x.saturating_mul(self.units_y);
+        limits.check("units of a cube", units, limits.units)?;
         let (exchange, plane) = match (self.plane, self.units_x) {
             (Plane::Share, _) => (Exchange::Own, self.shared_plane(limits)?),
             (_, 1) => (Exchange::Own, 0),
@@ -113,11 +114,15 @@ impl Settings {
         if [rows, cols, units_y, units_x].contains(&0) {
             return Err(self.refuse("a size is zero"));
         }
+        // Far beyond any device, and small enough for products of all of them.
+        if [rows, cols, chunk].into_iter().max() > Some(1024) {
+            return Err(self.refuse("rows, cols or chunk is above 1024"));
+        }
         if !cols.is_multiple_of(4) {
             return Err(self.refuse("cols is no multiple of 4"));
         }
         let staged = self.plane != Plane::Share;
-        if staged && (chunk == 0 || !chunk.is_multiple_of(4 * units_x)) {
+        if staged && (chunk == 0 || !chunk.is_multiple_of(units_x.saturating_mul(4))) {
             return Err(self.refuse("chunk is no multiple of 4 · units_x"));
         }
         if !staged && chunk != 0 {

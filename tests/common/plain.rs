@@ -288,7 +288,11 @@ impl<'a> Plain<'a> {
     /// `1 / rms(O)` and `O / rms(O)`, in `f32`.
     fn unit_rms(&self, norm: Norm, output: &[f32]) -> (f32, Vec<f32>) {
         let mean = output.iter().map(|o| o * o).sum::<f32>() / output.len() as f32;
-        let r = (mean + norm.eps).sqrt().recip();
+        // A row of zeros stays zero.
+        let r = match mean + norm.eps {
+            0.0 => 0.0,
+            square => square.sqrt().recip(),
+        };
         (r, output.iter().map(|o| o * r).collect())
     }
 

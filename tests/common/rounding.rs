@@ -341,9 +341,11 @@ impl Row<'_> {
         };
         let output = &self.exact.unnormalized[self.place()];
         let mean = |sum: f64| sum / dim as f64;
-        let r = (mean(dot(output, output)) + f64::from(norm.eps))
-            .sqrt()
-            .recip();
+        // A row of zeros stays zero.
+        let r = match mean(dot(output, output)) + f64::from(norm.eps) {
+            0.0 => 0.0,
+            square => square.sqrt().recip(),
+        };
         let factor = f64::from(norm.factor());
         let gain: Vec<f64> = (0..dim)
             .map(|c| factor * self.inputs.gamma.as_ref().map_or(1.0, |gamma| gamma[c]))
