@@ -12,18 +12,20 @@ use super::launch::{
 use super::reduce::{Sum, sum};
 use crate::error::{Error, Result};
 use crate::kernels::portable::backward_key_value::{
-    KeyValueGradientShape, KeyValueGradientStridesLaunch, attention_backward_key_value,
+    self, KeyValueGradientStridesLaunch, attention_backward_key_value,
 };
 use crate::kernels::portable::backward_query::{
-    QueryGradientShape, QueryGradientStridesLaunch, attention_backward_query,
+    self, QueryGradientStridesLaunch, attention_backward_query,
 };
 use crate::kernels::portable::backward_rows::{
     RowsNumbersLaunch, RowsShape, RowsStridesLaunch, attention_backward_rows, statistic_planes,
 };
+use crate::kernels::portable::gradient::GradientShape;
+use crate::kernels::portable::tile::Tile;
 use crate::math::reduce::Exchange;
 use crate::problem::Problem;
 use crate::tensor::{DType, Tensor};
-use crate::tuning::{Limits, Pass};
+use crate::tuning::{Limits, Pass, Settings};
 
 /// Gradients of the inputs, each with the shape of its input.
 #[derive(Debug, Clone)]
@@ -314,6 +316,32 @@ impl Call<'_> {
         sum(self.client, &self.limits, &problem, partial, grad)
     }
 
+    /// What is compiled into the kernel of a gradient pass, with the tile that is chosen for it.
+    fn shape(
+        &self,
+        pass: Pass,
+        chosen: Option<Settings>,
+        shared_memory: fn(&GradientShape) -> usize,
+    ) -> Result<GradientShape> {
+        let problem = &self.checked.problem;
+        let shape = |tile: Tile| GradientShape {
+            tile,
+            head_dim4: problem.head_dim / 4,
+            value_dim4: problem.value_dim / 4,
+            maps: problem.maps,
+            key_maps: problem.key_maps(),
+            sides: problem.band().0,
+        };
+        let memory = |tile| shared_memory(&shape(tile));
+        Ok(shape(choose_tile(
+            &self.limits,
+            pass,
+            problem,
+            chosen,
+            memory,
+        )?))
+    }
+
     fn query(&self, rows: &RowResults) -> Result<()> {
         let Checked {
             problem,
@@ -322,18 +350,9 @@ impl Call<'_> {
             value,
             ..
         } = self.checked;
-        let shape = |tile| QueryGradientShape {
-            tile,
-            head_dim4: problem.head_dim / 4,
-            value_dim4: problem.value_dim / 4,
-            maps: problem.maps,
-            key_maps: problem.key_maps(),
-            sides: problem.band().0,
-        };
         let chosen = self.options.tuning.query_gradient;
-        let tile = choose_tile(&self.limits, Pass::QueryGradient, problem, chosen, |tile| {
-            shape(tile).shared_memory()
-        })?;
+        let shape = self.shape(Pass::QueryGradient, chosen, backward_query::shared_memory)?;
+        let tile = shape.tile;
         let target = &self.gradients.query;
         let grad_query = Axes::of("gradient of query", target, &[4, 5], "as query")?.strides;
         let stored = [
@@ -348,7 +367,7 @@ impl Call<'_> {
             problem,
             tile,
             problem.key_len,
-            shape(tile).tile_loops(),
+            shape.tile_loops(),
         )?;
         let tiles = problem.query_len.div_ceil(tile.tile_rows());
         let grid = self.limits.grid([tiles, problem.heads, problem.batch])?;
@@ -375,7 +394,7 @@ impl Call<'_> {
                 band(problem),
                 problem.group() as u32,
                 problem.scale,
-                shape(tile),
+                shape,
                 problem.dtype.elem(),
             );
         }
@@ -390,22 +409,10 @@ impl Call<'_> {
             value,
             ..
         } = self.checked;
-        let shape = |tile| KeyValueGradientShape {
-            tile,
-            head_dim4: problem.head_dim / 4,
-            value_dim4: problem.value_dim / 4,
-            maps: problem.maps,
-            key_maps: problem.key_maps(),
-            sides: problem.band().0,
-        };
         let chosen = self.options.tuning.key_value_gradient;
-        let tile = choose_tile(
-            &self.limits,
-            Pass::KeyValueGradient,
-            problem,
-            chosen,
-            |tile| shape(tile).shared_memory(),
-        )?;
+        let memory = backward_key_value::shared_memory;
+        let shape = self.shape(Pass::KeyValueGradient, chosen, memory)?;
+        let tile = shape.tile;
         let Gradients {
             key: key_target,
             value: value_target,
@@ -425,7 +432,7 @@ impl Call<'_> {
             &grad_key,
             &grad_value,
         ];
-        let loops = problem.group() * shape(tile).tile_loops();
+        let loops = problem.group() * backward_key_value::tile_loops(&shape);
         check_loops(&self.limits, problem, tile, problem.query_len, loops)?;
         let tiles = problem.key_len.div_ceil(tile.tile_rows());
         let grid = self.limits.grid([tiles, problem.kv_heads, problem.batch])?;
@@ -454,7 +461,7 @@ impl Call<'_> {
                 band(problem),
                 problem.group() as u32,
                 problem.scale,
-                shape(tile),
+                shape,
                 problem.dtype.elem(),
             );
         }

@@ -2,45 +2,28 @@
 
 use cubecl::prelude::*;
 
-use super::gradient::{Differential, score_gradients};
+use super::gradient::{Differential, GradientShape, score_gradients};
 use super::product::{accumulate, multiply_transposed, write_weights};
-use super::rows::{filled, mask_queries, store_row, zeros};
+use super::rows::{RowsAre, filled, mask, store_row, zeros};
 use super::stage::{Axis, Rows, stage_resident};
-use super::tile::{Tile, place};
+use super::tile::place;
 use crate::math::F4;
 use crate::math::layout::Strides;
-use crate::math::mask::{Band, Sides};
+use crate::math::mask::Band;
 
-/// Everything about a launch that is compiled into the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct KeyValueGradientShape {
-    pub tile: Tile,
-    pub head_dim4: usize,
-    pub value_dim4: usize,
-    pub maps: usize,
-    pub key_maps: usize,
-    pub sides: Sides,
+/// Loop iterations of a unit for one tile of queries of one head.
+pub(crate) const fn tile_loops(shape: &GradientShape) -> usize {
+    shape.tile_loops() + shape.tile.accumulate_loops(shape.value_dim4)
 }
 
-impl KeyValueGradientShape {
-    /// Loop iterations of a unit for one tile of queries of one head.
-    pub(crate) const fn tile_loops(&self) -> usize {
-        let tile = &self.tile;
-        1 + tile.product_loops(self.head_dim4, self.maps)
-            + tile.product_loops(self.value_dim4, 1)
-            + tile.accumulate_loops(self.value_dim4)
-            + self.maps * tile.accumulate_loops(self.head_dim4)
-    }
-
-    /// Shared memory in bytes.
-    pub(crate) const fn shared_memory(&self) -> usize {
-        let tile = &self.tile;
-        let vectors = self.key_maps * tile.resident_len(self.head_dim4)
-            + tile.resident_len(self.value_dim4)
-            + tile.chunk_len(self.maps)
-            + (1 + self.maps) * tile.weight_len();
-        16 * vectors
-    }
+/// Shared memory in bytes.
+pub(crate) const fn shared_memory(shape: &GradientShape) -> usize {
+    let tile = &shape.tile;
+    let vectors = shape.key_maps * tile.resident_len(shape.head_dim4)
+        + tile.resident_len(shape.value_dim4)
+        + tile.chunk_len(shape.maps)
+        + (1 + shape.maps) * tile.weight_len();
+    16 * vectors
 }
 
 /// Where the pass's tensors lie.
@@ -69,7 +52,7 @@ pub(crate) fn attention_backward_key_value<F: Float, N: Size>(
     band: Band,
     group: u32,
     scale: f32,
-    #[comptime] shape: KeyValueGradientShape,
+    #[comptime] shape: GradientShape,
     #[define(F)] _dtype: ElemType,
 ) {
     let tile = comptime!(shape.tile);
@@ -141,11 +124,12 @@ pub(crate) fn attention_backward_key_value<F: Float, N: Size>(
                 tile,
             );
             if bounds.has_edge(first_query as i32, tile.tile_cols()) {
-                mask_queries(
+                mask(
                     &mut scores,
                     &band,
                     first_row,
                     first_query,
+                    RowsAre::Keys,
                     maps,
                     shape.sides,
                     tile,

@@ -2,44 +2,23 @@
 
 use cubecl::prelude::*;
 
-use super::gradient::{Differential, score_gradients};
+use super::gradient::{Differential, GradientShape, score_gradients};
 use super::product::{accumulate, multiply_transposed, write_weights};
-use super::rows::{filled, mask_keys, store_row, zeros};
+use super::rows::{RowsAre, filled, mask, store_row, zeros};
 use super::stage::{Axis, Rows, stage_resident};
-use super::tile::{Tile, place};
+use super::tile::place;
 use crate::math::F4;
 use crate::math::layout::Strides;
-use crate::math::mask::{Band, Sides};
+use crate::math::mask::Band;
 
-/// Everything about a launch that is compiled into the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct QueryGradientShape {
-    pub tile: Tile,
-    pub head_dim4: usize,
-    pub value_dim4: usize,
-    pub maps: usize,
-    pub key_maps: usize,
-    pub sides: Sides,
-}
-
-impl QueryGradientShape {
-    /// Loop iterations of a unit for one tile of keys.
-    pub(crate) const fn tile_loops(&self) -> usize {
-        let tile = &self.tile;
-        1 + tile.product_loops(self.head_dim4, self.maps)
-            + tile.product_loops(self.value_dim4, 1)
-            + self.maps * tile.accumulate_loops(self.head_dim4)
-    }
-
-    /// Shared memory in bytes.
-    pub(crate) const fn shared_memory(&self) -> usize {
-        let tile = &self.tile;
-        let vectors = self.maps * tile.resident_len(self.head_dim4)
-            + tile.resident_len(self.value_dim4)
-            + tile.chunk_len(self.key_maps)
-            + self.maps * tile.weight_len();
-        16 * vectors
-    }
+/// Shared memory in bytes.
+pub(crate) const fn shared_memory(shape: &GradientShape) -> usize {
+    let tile = &shape.tile;
+    let vectors = shape.maps * tile.resident_len(shape.head_dim4)
+        + tile.resident_len(shape.value_dim4)
+        + tile.chunk_len(shape.key_maps)
+        + shape.maps * tile.weight_len();
+    16 * vectors
 }
 
 /// Where the pass's tensors lie.
@@ -66,7 +45,7 @@ pub(crate) fn attention_backward_query<F: Float, N: Size>(
     band: Band,
     group: u32,
     scale: f32,
-    #[comptime] shape: QueryGradientShape,
+    #[comptime] shape: GradientShape,
     #[define(F)] _dtype: ElemType,
 ) {
     let tile = comptime!(shape.tile);
@@ -144,11 +123,12 @@ pub(crate) fn attention_backward_query<F: Float, N: Size>(
             tile,
         );
         if bounds.has_edge(first_key as i32, tile.tile_cols()) {
-            mask_keys(
+            mask(
                 &mut scores,
                 &band,
                 first_row,
                 first_key,
+                RowsAre::Queries,
                 maps,
                 shape.sides,
                 tile,

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::product::{accumulate, multiply_transposed, write_weights};
-use super::rows::{filled, mask_keys, store_row, zeros};
+use super::rows::{RowsAre, filled, mask, store_row, zeros};
 use super::stage::{Axis, Rows, stage_resident};
 use super::tile::{Tile, owned_column4, place};
 use crate::math::F4;
@@ -155,11 +155,12 @@ pub(crate) fn attention_forward<F: Float, N: Size>(
             tile,
         );
         if bounds.has_edge(first_key as i32, tile.tile_cols()) {
-            mask_keys(
+            mask(
                 &mut scores,
                 &band,
                 first_row,
                 first_key,
+                RowsAre::Queries,
                 maps,
                 shape.sides,
                 tile,

@@ -5,7 +5,7 @@ pub(crate) mod backward_query;
 pub(crate) mod backward_rows;
 mod direct;
 pub(crate) mod forward;
-mod gradient;
+pub(crate) mod gradient;
 pub(crate) mod lambda;
 mod product;
 mod rows;

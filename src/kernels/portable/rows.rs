@@ -31,37 +31,21 @@ pub(crate) fn zeros(#[comptime] n: usize) -> Array<F4> {
     out
 }
 
-/// Masks `scores`, `[maps, rows, cols]`, of a tile whose rows are queries and whose columns are keys.
-#[cube]
-pub(crate) fn mask_keys(
-    scores: &mut Array<f32>,
-    band: &Band,
-    first_row: usize,
-    first_column: usize,
-    #[comptime] maps: usize,
-    #[comptime] sides: Sides,
-    #[comptime] tile: Tile,
-) {
-    let (x, y) = place(tile);
-    #[unroll]
-    for i in 0..tile.rows {
-        #[unroll]
-        for j in 0..tile.cols {
-            let query = first_row + y * tile.rows + i;
-            let key = first_column + x + j * tile.units_x;
-            let seen = band.sees(query as i32, key as i32, sides);
-            hide(scores, seen, i, j, maps, tile);
-        }
-    }
+/// What the rows of a tile are; its columns are the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum RowsAre {
+    Queries,
+    Keys,
 }
 
-/// Masks `scores`, `[maps, rows, cols]`, of a tile whose rows are keys and whose columns are queries.
+/// Masks `scores`, `[maps, rows, cols]`.
 #[cube]
-pub(crate) fn mask_queries(
+pub(crate) fn mask(
     scores: &mut Array<f32>,
     band: &Band,
     first_row: usize,
     first_column: usize,
+    #[comptime] rows_are: RowsAre,
     #[comptime] maps: usize,
     #[comptime] sides: Sides,
     #[comptime] tile: Tile,
@@ -71,9 +55,12 @@ pub(crate) fn mask_queries(
     for i in 0..tile.rows {
         #[unroll]
         for j in 0..tile.cols {
-            let key = first_row + y * tile.rows + i;
-            let query = first_column + x + j * tile.units_x;
-            let seen = band.sees(query as i32, key as i32, sides);
+            let row = (first_row + y * tile.rows + i) as i32;
+            let column = (first_column + x + j * tile.units_x) as i32;
+            let seen = match comptime!(rows_are) {
+                RowsAre::Queries => band.sees(row, column, sides),
+                RowsAre::Keys => band.sees(column, row, sides),
+            };
             hide(scores, seen, i, j, maps, tile);
         }
     }
