@@ -81,16 +81,18 @@ impl Band {
         bounds
     }
 
-    /// Whether `query` sees `key`.
+    /// Whether `query` sees `key`: one comparison of the key's distance from the first that is seen. Comparisons joined
+    /// by `&&` would be branches, of which a tile has hundreds; SwiftShader compiles those until memory runs out.
     pub fn sees(&self, query: i32, key: i32, #[comptime] sides: Sides) -> bool {
-        let mut seen = key < self.key_len && query < self.query_len;
+        let mut start = 0i32.runtime();
+        let mut end = select(query < self.query_len, self.key_len, 0i32.runtime());
         if comptime!(sides.left) {
-            seen = seen && key >= query + self.shift() - self.left;
+            start = max(start, query + self.shift() - self.left);
         }
         if comptime!(sides.right) {
-            seen = seen && key <= query + self.shift() + self.right;
+            end = min(end, query + self.shift() + self.right + 1);
         }
-        seen
+        ((key - start) as u32) < (max(end - start, 0i32.runtime()) as u32)
     }
 }
 

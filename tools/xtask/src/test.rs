@@ -67,15 +67,23 @@ fn cargo_test() -> Command {
     command
 }
 
-/// Integration tests that SwiftShader runs in a minute or two. It compiles large kernels so slowly that the others, which
-/// use many of them (`forward_backward`, `properties`, `settings`), would take longer than all the rest together.
-const ON_SWIFTSHADER: [&str; 5] = ["bad_input", "determinism", "golden", "memory", "numerics"];
+/// Integration tests that compute on the device.
+const DEVICE_TESTS: [&str; 8] = [
+    "bad_input",
+    "determinism",
+    "forward_backward",
+    "golden",
+    "memory",
+    "numerics",
+    "properties",
+    "settings",
+];
 
-/// Device tests on a second device.
+/// Device tests on a second device; one after the other, since SwiftShader's compiler slows down with several callers.
 fn device_tests(driver: SwiftShader) -> Command {
-    println!("only {ON_SWIFTSHADER:?}: SwiftShader takes too long to compile what the others need");
     let mut command = cargo_test();
-    command.args(ON_SWIFTSHADER.iter().flat_map(|test| ["--test", test]));
+    command.args(DEVICE_TESTS.iter().flat_map(|test| ["--test", test]));
+    command.args(["--", "--test-threads=1"]);
     driver.select(&mut command);
     command
 }
