@@ -131,10 +131,13 @@ fn cases() -> Vec<Case> {
 fn hopper_cases() -> Vec<Case> {
     let rows = hopper_shipped().flat_map(|row| [DType::BF16, DType::F16].map(|dtype| (row, dtype)));
     let case = |(row, dtype): (HopperShipped, DType)| {
-        let (name, mask) = match row.mask {
-            MaskKind::Full => ("full", Mask::None),
-            MaskKind::Causal => ("causal", Mask::Causal),
-            MaskKind::Window => ("window", WINDOW),
+        let (name, mask) = match (row.maps, row.mask) {
+            (2, MaskKind::Full) => ("differential norm", Mask::None),
+            (2, MaskKind::Causal) => ("differential causal norm", Mask::Causal),
+            (2, MaskKind::Window) => ("differential window norm", WINDOW),
+            (_, MaskKind::Full) => ("standard norm", Mask::None),
+            (_, MaskKind::Causal) => ("standard causal norm", Mask::Causal),
+            (_, MaskKind::Window) => ("standard window norm", WINDOW),
         };
         Case {
             head_dim: row.head_dim,
