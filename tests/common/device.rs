@@ -1,9 +1,9 @@
 //! Cases on the device: upload in a layout, run forward and backward, compare every tensor.
 
-use cubecl::prelude::Client;
+use diff_flash_attn::Client;
 use diff_flash_attn::reference;
 use diff_flash_attn::{
-    DType, Gradients, Inputs, Options, Tensor, Tuning, backward, device, forward,
+    DType, Gradients, Inputs, Options, Saved, Tensor, Tuning, backward, device, forward,
 };
 
 use super::cases::{Case, wide};
@@ -137,7 +137,7 @@ pub(crate) fn options(case: &Case, tuning: Tuning) -> Options {
 }
 
 /// Everything that the device computes for a case, read back.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Results {
     pub(crate) output: Vec<f32>,
     pub(crate) outputs: Vec<f32>,
@@ -159,8 +159,7 @@ pub(crate) fn run(client: &Client, case: &Case, layout: Layout, tuning: Tuning) 
         &case.grad_output,
     )
     .unwrap();
-    let result = forward(client, &inputs, &options).unwrap();
-    let saved = result.saved.unwrap();
+    let (saved, results) = forward_results(client, &inputs, &options);
     let grads = backward(client, &inputs, &saved, &grad_output, &options).unwrap();
     let read = |tensor: &Tensor| tensor.to_f32(client).unwrap();
     let maybe = |tensor: &Option<Tensor>| tensor.as_ref().map(read).unwrap_or_default();
@@ -172,58 +171,79 @@ pub(crate) fn run(client: &Client, case: &Case, layout: Layout, tuning: Tuning) 
         gamma,
     } = &grads;
     Results {
-        output: read(&result.output),
-        outputs: read(&saved.outputs),
-        lse: read(&saved.lse),
         query: read(query),
         key: read(key),
         value: read(value),
         lambda: maybe(lambda),
         gamma: maybe(gamma),
+        ..results
     }
+}
+
+/// Runs forward alone.
+pub(crate) fn run_forward(client: &Client, case: &Case, layout: Layout, tuning: Tuning) -> Results {
+    forward_results(
+        client,
+        &inputs(client, case, layout),
+        &options(case, tuning),
+    )
+    .1
+}
+
+fn forward_results(client: &Client, inputs: &Inputs, options: &Options) -> (Saved, Results) {
+    let result = forward(client, inputs, options).unwrap();
+    let saved = result.saved.unwrap();
+    let read = |tensor: &Tensor| tensor.to_f32(client).unwrap();
+    let results = Results {
+        output: read(&result.output),
+        outputs: read(&saved.outputs),
+        lse: read(&saved.lse),
+        ..Results::default()
+    };
+    (saved, results)
 }
 
 /// Compares every tensor with the reference, allowing what FlashAttention's rule allows.
 pub(crate) fn checks(case: &Case, ours: &Results) -> Vec<Check> {
-    let (exact, plain_out) = (case.forward(), plain::forward(case));
-    let (grad, plain_grad) = (case.backward(), plain::backward(case));
+    let mut checks = forward_checks(case, ours);
+    checks.extend(gradient_checks(case, ours));
+    checks
+}
+
+/// The same of what forward computes alone.
+pub(crate) fn forward_checks(case: &Case, ours: &Results) -> Vec<Check> {
+    let (exact, plain) = (case.forward(), plain::forward(case));
     let stored = case.problem.dtype;
-    let new = |name, dtype, ours: &[f32], exact: &[f64], plain: &[f64]| {
-        Check::new(name, dtype, ours, exact, plain)
-    };
     let mut checks = vec![
-        new(
-            "output",
-            stored,
-            &ours.output,
-            &exact.output,
-            &plain_out.output,
-        ),
-        new("lse", DType::F32, &ours.lse, &exact.lse, &plain_out.lse),
-        new("dq", stored, &ours.query, &grad.query, &plain_grad.query),
-        new("dk", stored, &ours.key, &grad.key, &plain_grad.key),
-        new("dv", stored, &ours.value, &grad.value, &plain_grad.value),
+        Check::new("output", stored, &ours.output, &exact.output, &plain.output),
+        Check::new("lse", DType::F32, &ours.lse, &exact.lse, &plain.lse),
+    ];
+    checks.extend(saved_checks(case, ours, &exact, &plain));
+    checks
+}
+
+fn gradient_checks(case: &Case, ours: &Results) -> Vec<Check> {
+    let (exact, plain) = (case.backward(), plain::backward(case));
+    let stored = case.problem.dtype;
+    let mut checks = vec![
+        Check::new("dq", stored, &ours.query, &exact.query, &plain.query),
+        Check::new("dk", stored, &ours.key, &exact.key, &plain.key),
+        Check::new("dv", stored, &ours.value, &exact.value, &plain.value),
     ];
     // The heads of a group add into one accumulator of dk and dv, not first each into its own as the plain ones do:
     // rounding grows with the square root of the terms.
     let grouped = (case.problem.group() as f64).sqrt();
-    for check in &mut checks[3..5] {
+    for check in &mut checks[1..] {
         check.allowed *= grouped;
     }
-    checks.extend(saved_checks(case, ours, &exact, &plain_out));
     if case.problem.maps == 2 {
-        let mut check = new(
-            "dlambda",
-            DType::F32,
-            &ours.lambda,
-            &grad.lambda,
-            &plain_grad.lambda,
-        );
+        let (ours, exact, plain) = (&ours.lambda, &exact.lambda, &plain.lambda);
+        let mut check = Check::new("dlambda", DType::F32, ours, exact, plain);
         check.allowed += 2.0 * summed_noise(case);
         checks.push(check);
     }
-    if let (Some(exact), Some(plain)) = (&grad.gamma, &plain_grad.gamma) {
-        checks.push(new("dgamma", DType::F32, &ours.gamma, exact, plain));
+    if let (Some(exact), Some(plain)) = (&exact.gamma, &plain.gamma) {
+        checks.push(Check::new("dgamma", DType::F32, &ours.gamma, exact, plain));
     }
     checks
 }

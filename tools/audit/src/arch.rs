@@ -54,7 +54,7 @@ impl Arch {
     }
 
     /// What the CUDA runtime reports of a device of this architecture.
-    pub(crate) fn properties(self) -> DeviceProperties {
+    pub fn properties(self) -> DeviceProperties {
         let memory = MemoryDeviceProperties::new(10 << 30, 512).with_max_memory(40 << 30);
         let identity = DeviceIdentity {
             name: format!("{self} (no device)"),
@@ -144,7 +144,7 @@ impl Arch {
     }
 
     /// What holds for the instructions of every NVIDIA GPU.
-    pub(crate) fn target() -> TargetProperties {
+    pub fn target() -> TargetProperties {
         TargetProperties {
             mma: MmaProperties {
                 register_size_bits: 32,

@@ -117,7 +117,9 @@ pub fn audit(item: &Item, nvrtc: &Nvrtc) -> Audited {
 
 fn compile(source: &str, arch: Arch, nvrtc: &Nvrtc) -> Result<(String, Resources)> {
     let compiled = nvrtc.compile(source, &arch.to_string())?;
-    if std::env::var("SHOWLOG").is_ok() { eprintln!("{}", compiled.log); }
+    if std::env::var("SHOWLOG").is_ok() {
+        eprintln!("{}", compiled.log);
+    }
     let resources = Resources::parse(&compiled.log)?;
     Ok((compiled.ptx, resources))
 }
