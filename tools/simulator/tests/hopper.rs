@@ -41,65 +41,122 @@ const NORM: Norm = Norm {
     lambda_init: 0.4,
 };
 
-/// Two heads on one key head.
-fn problem([head_dim, value_dim]: [usize; 2], [query_len, key_len]: [usize; 2]) -> Problem {
-    Problem {
-        batch: 1,
-        query_len,
-        key_len,
-        heads: 2,
-        kv_heads: 1,
-        head_dim,
-        value_dim,
-        maps: 2,
-        shared_key: false,
-        mask: Mask::None,
-        scale: 1.0 / (head_dim as f32).sqrt(),
-        dtype: DType::BF16,
-        norm: None,
-    }
-}
+/// One to four tiles; tails; a single query, a single key; more queries than keys, so that masks leave rows with none.
+const LENGTHS: [[usize; 2]; 9] = [
+    [70, 200],
+    [1, 130],
+    [190, 90],
+    [64, 128],
+    [129, 1],
+    [65, 257],
+    [1, 1],
+    [100, 100],
+    [33, 320],
+];
 
-fn verify(problem: Problem, layout: Layout) {
-    let Some(device) = device() else { return };
-    let Problem {
+const MASKS: [Mask; 5] = [
+    Mask::Causal,
+    Mask::None,
+    Mask::Window {
+        left: Some(40),
+        right: Some(9),
+    },
+    Mask::Window {
+        left: None,
+        right: Some(17),
+    },
+    Mask::Window {
+        left: Some(75),
+        right: None,
+    },
+];
+
+const LAYOUTS: [Layout; 3] = [Layout::Interleaved, Layout::HalfSplit, Layout::HeadsFirst];
+
+/// The `i`-th case of some head dimensions: everything varies, each at its own pace.
+fn case(i: usize, [head_dim, value_dim]: [usize; 2], maps: usize) -> (Case, Layout) {
+    let [query_len, key_len] = LENGTHS[i % 9];
+    let heads = 1 + (i + i / 2) % 2 * 2;
+    let batch = 1 + i / 3 % 2;
+    let problem = Problem {
         batch,
         query_len,
+        key_len,
         heads,
+        kv_heads: if i % 3 == 0 { heads } else { 1 },
         head_dim,
         value_dim,
-        mask,
         maps,
-        key_len,
-        dtype,
-        ..
-    } = problem;
-    let case = Case::random(
-        problem,
-        &[batch, query_len, heads],
-        problem.norm.is_some(),
-        7,
-    );
-    let start = std::time::Instant::now();
-    let ours = run_forward(device.client(), &case, layout, HOPPER);
-    let name = format!(
-        "d{head_dim} dv{value_dim} {query_len}×{key_len} {mask:?} {maps} maps {dtype} {layout:?} ({:?})",
-        start.elapsed()
-    );
-    assert_all(&name, &forward_checks(&case, &ours));
+        shared_key: maps == 2 && i % 4 == 1,
+        mask: MASKS[i % 5],
+        scale: [1.0, 1.7][i / 2 % 2] / (head_dim as f32).sqrt(),
+        dtype: [DType::BF16, DType::F16][(i / 2 + i / 4) % 2],
+        norm: (i % 3 != 2).then_some(NORM),
+    };
+    let lambda = [vec![batch, query_len, heads], vec![heads], vec![1]];
+    let gamma = problem.norm.is_some() && i % 2 == 0;
+    let layout = LAYOUTS[(i + i / 3) % 3];
+    (
+        Case::random(problem, &lambda[i % 3], gamma, i as u64),
+        layout,
+    )
 }
 
-#[test]
-fn d64_dv128() {
-    verify(problem([64, 128], [100, 300]), Layout::Interleaved);
+fn cover(dims: [usize; 2], maps: usize, range: core::ops::Range<usize>) {
+    let Some(device) = device() else { return };
+    for i in range {
+        let (case, mut layout) = case(i, dims, maps);
+        // Halves of a value that lie apart must be whole panels; others take the portable kernel.
+        if layout == Layout::HalfSplit && !dims[1].is_multiple_of(128) {
+            layout = Layout::HeadsFirst;
+        }
+        let Problem {
+            query_len,
+            key_len,
+            mask,
+            dtype,
+            ..
+        } = case.problem;
+        let name =
+            format!("{i}: {dims:?} {dtype} {query_len}×{key_len} {mask:?} {maps} maps {layout:?}");
+        let start = std::time::Instant::now();
+        let ours = run_forward(device.client(), &case, layout, HOPPER);
+        let name = format!("{name} ({:.1?})", start.elapsed());
+        assert_all(&name, &forward_checks(&case, &ours));
+    }
 }
 
 #[test]
 fn d128_dv256() {
-    let problem = Problem {
-        mask: Mask::Causal,
-        norm: Some(NORM),
-        ..problem([128, 256], [100, 200])
-    };
-    verify(problem, Layout::HalfSplit);
+    cover([128, 256], 2, 0..10);
+}
+
+#[test]
+fn d64_dv128() {
+    cover([64, 128], 2, 3..15);
+}
+
+#[test]
+fn d128_dv128() {
+    cover([128, 128], 2, 6..12);
+}
+
+#[test]
+fn d64_dv64() {
+    cover([64, 64], 2, 9..16);
+}
+
+#[test]
+fn d96_dv192() {
+    cover([96, 192], 2, 12..18);
+}
+
+#[test]
+fn standard_attention() {
+    for (i, dims) in [[128, 256], [64, 128], [128, 128], [64, 64], [96, 192]]
+        .into_iter()
+        .enumerate()
+    {
+        cover(dims, 1, 3 * i..3 * i + 3);
+    }
 }
