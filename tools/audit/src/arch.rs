@@ -34,6 +34,14 @@ impl Arch {
     /// Every architecture audited.
     pub const ALL: [Arch; 2] = [Arch::Sm80, Arch::Sm90a];
 
+    /// The name that NVRTC takes where PTX is wanted and no machine code.
+    pub fn virtual_name(self) -> &'static str {
+        match self {
+            Arch::Sm80 => "compute_80",
+            Arch::Sm90a => "compute_90a",
+        }
+    }
+
     fn compute_capability(self) -> u32 {
         match self {
             Arch::Sm80 => 80,

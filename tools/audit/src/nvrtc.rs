@@ -130,10 +130,22 @@ impl Nvrtc {
     /// # Errors
     /// The compiler's log if it refuses the source.
     pub fn compile(&self, source: &str, arch: &str) -> Result<Compiled> {
+        self.compile_with(source, arch, &["-lineinfo", "--ptxas-options=-v"])
+    }
+
+    /// Compiles CUDA C++ for a virtual architecture, as `compute_90a`: to PTX and no further.
+    ///
+    /// # Errors
+    /// The compiler's log if it refuses the source.
+    pub fn ptx(&self, source: &str, arch: &str) -> Result<String> {
+        Ok(self.compile_with(source, arch, &["-lineinfo"])?.ptx)
+    }
+
+    fn compile_with(&self, source: &str, arch: &str, more: &[&str]) -> Result<Compiled> {
         let program = self.program(source)?;
         let mut options = self.headers.clone();
         options.push(format!("--gpu-architecture={arch}"));
-        options.extend(["-lineinfo".into(), "--ptxas-options=-v".into()]);
+        options.extend(more.iter().map(ToString::to_string));
         let options = options.into_iter().map(CString::new);
         let options = options.collect::<Result<Vec<_>, _>>()?;
         let pointers: Vec<_> = options.iter().map(|option| option.as_ptr()).collect();

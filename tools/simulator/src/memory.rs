@@ -1,14 +1,17 @@
 //! The device's buffers, found by CubeCL's names for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, ensure};
 use cubecl_server::memory_management::ManagedMemoryId;
-use cubecl_server::server::{BufferBinding, CopyDescriptor};
+use cubecl_server::server::{BufferBinding, CopyDescriptor, KernelArguments};
 use ptxsim::{Buffer, Device};
 
 /// What a buffer without contents is filled with: NaNs in every floating-point type.
 const UNWRITTEN: u8 = 0xff;
+
+/// Buffers and what they held.
+pub(crate) type Snapshot = Vec<(Buffer, Vec<u8>)>;
 
 /// Global memory. Buffers live as long as it does.
 #[derive(Default)]
@@ -78,13 +81,15 @@ impl Memory {
         Ok(Buffer { len, ..buffer })
     }
 
-    /// The contents of all buffers.
-    pub fn snapshot(&self) -> Vec<(Buffer, Vec<u8>)> {
+    /// The contents of the whole buffers that a launch is given any part of.
+    pub fn snapshot(&self, given: &KernelArguments) -> Snapshot {
+        let ids: HashSet<_> = given.memory_ids().collect();
+        let buffers = ids.iter().filter_map(|id| self.buffers.get(id));
         let contents = |buffer: &Buffer| (*buffer, self.device.download(*buffer));
-        self.buffers.values().map(contents).collect()
+        buffers.map(contents).collect()
     }
 
-    pub fn restore(&mut self, snapshot: &[(Buffer, Vec<u8>)]) {
+    pub fn restore(&mut self, snapshot: &Snapshot) {
         for (buffer, bytes) in snapshot {
             self.device.write(*buffer, bytes);
         }

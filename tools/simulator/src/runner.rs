@@ -71,7 +71,7 @@ impl Runner {
         }
         let (source, module) = &self.modules[&name];
         let arguments = arguments(memory, given)?;
-        let before = memory.snapshot();
+        let before = memory.snapshot(given);
         let mut first: Option<(Run, Vec<Vec<u8>>)> = None;
         for run in &self.runs {
             memory.restore(&before);
@@ -118,7 +118,7 @@ impl Runner {
 
 fn compile(kernel: &Kernel, arch: Arch, nvrtc: &Nvrtc) -> Result<(Source, Module)> {
     let source = emit(&**kernel, arch)?;
-    let compiled = nvrtc.compile(&source.text, &arch.to_string())?;
-    let module = Module::load(&compiled.ptx).context("PTX that the simulator does not know")?;
+    let ptx = nvrtc.ptx(&source.text, arch.virtual_name())?;
+    let module = Module::load(&ptx).context("PTX that the simulator does not know")?;
     Ok((source, module))
 }

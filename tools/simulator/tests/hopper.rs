@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use audit::{Arch, Nvrtc};
 use common::cases::Case;
-use common::device::{Layout, forward_checks, run_forward};
+use common::device::{Layout, checks, forward_checks, run, run_forward};
 use common::tolerance::assert_all;
-use diff_flash_attn::tuning::Schedule;
+use diff_flash_attn::tuning::{HopperSettings, Schedule};
 use diff_flash_attn::{DType, Mask, Norm, Problem, Tuning};
 use simulator::{Run, Simulator};
 
@@ -158,5 +158,58 @@ fn standard_attention() {
         .enumerate()
     {
         cover(dims, 1, 3 * i..3 * i + 3);
+    }
+}
+
+/// What the kernel saves is what the portable backward kernels read.
+#[test]
+fn backward_of_what_was_saved() {
+    let Some(device) = device() else { return };
+    let problem = Problem {
+        batch: 1,
+        query_len: 70,
+        key_len: 90,
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 64,
+        value_dim: 128,
+        maps: 2,
+        shared_key: false,
+        mask: Mask::Causal,
+        scale: 0.125,
+        dtype: DType::BF16,
+        norm: Some(NORM),
+    };
+    let case = Case::random(problem, &[1, 70, 2], true, 5);
+    let ours = run(device.client(), &case, Layout::HalfSplit, HOPPER);
+    assert_all("backward", &checks(&case, &ours));
+}
+
+#[test]
+fn settings_by_hand() {
+    let Some(device) = device() else { return };
+    let settings = |keys, key_stages, value_stages, consumers| HopperSettings {
+        keys,
+        key_stages,
+        value_stages,
+        consumers,
+    };
+    let by_hand = [
+        (2, settings(16, 2, 3, 2)),
+        (2, settings(48, 4, 2, 2)),
+        (2, settings(176, 2, 2, 2)),
+        (1, settings(64, 2, 2, 3)),
+        (1, settings(80, 3, 5, 2)),
+    ];
+    for (maps, settings) in by_hand {
+        let (mut case, layout) = case(0, [64, 128], maps);
+        case.problem.key_len = 200;
+        let tuning = Tuning {
+            schedule: None,
+            hopper_forward: Some(settings),
+            ..HOPPER
+        };
+        let ours = run_forward(device.client(), &case, layout, tuning);
+        assert_all(&settings.to_string(), &forward_checks(&case, &ours));
     }
 }
