@@ -57,6 +57,11 @@ impl Arch {
         }
     }
 
+    /// The most shared memory that one cube can have, in bytes.
+    pub(crate) fn shared_memory(self) -> usize {
+        self.size().1
+    }
+
     fn hopper(self) -> bool {
         self.compute_capability() >= 90
     }
