@@ -183,8 +183,9 @@ pub(super) fn launch(
     let limits = Limits::of(client);
     check_reach(&limits, &[outputs.output])?;
     let tiles = problem.query_len.div_ceil(shape.rows());
+    let tiles = tiles.next_multiple_of(shape.cubes());
     let grid = limits.grid([tiles, problem.heads, problem.batch])?;
-    let keys = shape.settings.keys;
+    let keys = shape.loaded_rows();
     let columns = problem.value_dim / shape.value_parts;
     // SAFETY: the kernel guards every row by the lengths that `check` compared with the buffers.
     unsafe {

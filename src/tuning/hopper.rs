@@ -9,7 +9,7 @@ use MaskKind::{Causal, Full, Window};
 ///
 /// A cube has one warpgroup that loads tiles and `consumers` that compute on 64 rows each. With two maps the two
 /// consumers compute a map each of the same 64 queries, with one map each has 64 queries of its own. The
-/// [`Display`](core::fmt::Display) form, `n80k2v2w2`, is its name wherever settings are reported.
+/// [`Display`](core::fmt::Display) form, `n80k2v2w2c2`, is its name wherever settings are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HopperSettings {
     /// Keys of a tile, a multiple of 16 up to 256.
@@ -20,6 +20,8 @@ pub struct HopperSettings {
     pub value_stages: usize,
     /// Warpgroups that compute: 2, or for standard attention 2 or 3.
     pub consumers: usize,
+    /// Cubes that share what they load: 1 or 2, neighbouring queries of one head.
+    pub cluster: usize,
 }
 
 impl core::fmt::Display for HopperSettings {
@@ -29,8 +31,12 @@ impl core::fmt::Display for HopperSettings {
             key_stages,
             value_stages,
             consumers,
+            cluster,
         } = self;
-        write!(f, "n{keys}k{key_stages}v{value_stages}w{consumers}")
+        write!(
+            f,
+            "n{keys}k{key_stages}v{value_stages}w{consumers}c{cluster}"
+        )
     }
 }
 
@@ -66,6 +72,7 @@ impl HopperSettings {
             key_stages,
             value_stages,
             consumers,
+            cluster,
         } = *self;
         if keys == 0 || !keys.is_multiple_of(16) || keys > 256 {
             return Err(self.refuse("keys is no multiple of 16 from 16 to 256"));
@@ -75,6 +82,9 @@ impl HopperSettings {
         }
         if !(2..=3).contains(&consumers) || (consumers != 2 && problem.maps == 2) {
             return Err(self.refuse("consumers must be 2, or 3 for standard attention"));
+        }
+        if !(1..=2).contains(&cluster) {
+            return Err(self.refuse("a cluster has 1 or 2 cubes"));
         }
         // Scores in f32, weights packed two to a register, sums in f32; a warpgroup shares each among 128 threads.
         let needed = keys / 2 + keys / 4 + problem.value_dim / 2 + OTHER_REGISTERS;
@@ -139,13 +149,14 @@ const fn row(
     maps: usize,
     [head_dim, value_dim]: [usize; 2],
     mask: MaskKind,
-    [keys, key_stages, value_stages, consumers]: [usize; 4],
+    [keys, key_stages, value_stages, consumers, cluster]: [usize; 5],
 ) -> HopperShipped {
     let settings = HopperSettings {
         keys,
         key_stages,
         value_stages,
         consumers,
+        cluster,
     };
     HopperShipped {
         maps,
@@ -159,37 +170,37 @@ const fn row(
 /// All default settings. The widest tiles whose registers and shared memory suffice; they await a measurement.
 #[rustfmt::skip]
 const TABLE: &[HopperShipped] = &[
-    //  maps d    dv     mask    keys  k  v  consumers
-    row(2, [128, 256], Full,   [ 80, 2, 2, 2]),
-    row(2, [128, 256], Causal, [ 80, 2, 2, 2]),
-    row(2, [128, 256], Window, [ 80, 2, 2, 2]),
-    row(2, [ 64, 128], Full,   [128, 2, 2, 2]),
-    row(2, [ 64, 128], Causal, [128, 2, 2, 2]),
-    row(2, [ 64, 128], Window, [128, 2, 2, 2]),
-    row(2, [128, 128], Full,   [112, 2, 2, 2]),
-    row(2, [128, 128], Causal, [112, 2, 2, 2]),
-    row(2, [128, 128], Window, [112, 2, 2, 2]),
-    row(2, [ 64,  64], Full,   [128, 2, 2, 2]),
-    row(2, [ 64,  64], Causal, [128, 2, 2, 2]),
-    row(2, [ 64,  64], Window, [128, 2, 2, 2]),
-    row(2, [ 96, 192], Full,   [ 96, 2, 2, 2]),
-    row(2, [ 96, 192], Causal, [ 96, 2, 2, 2]),
-    row(2, [ 96, 192], Window, [ 96, 2, 2, 2]),
-    row(1, [128, 256], Full,   [ 80, 2, 2, 2]),
-    row(1, [128, 256], Causal, [ 80, 2, 2, 2]),
-    row(1, [128, 256], Window, [ 80, 2, 2, 2]),
-    row(1, [ 64, 128], Full,   [128, 2, 2, 2]),
-    row(1, [ 64, 128], Causal, [128, 2, 2, 2]),
-    row(1, [ 64, 128], Window, [128, 2, 2, 2]),
-    row(1, [128, 128], Full,   [128, 2, 2, 2]),
-    row(1, [128, 128], Causal, [128, 2, 2, 2]),
-    row(1, [128, 128], Window, [128, 2, 2, 2]),
-    row(1, [ 64,  64], Full,   [128, 2, 2, 2]),
-    row(1, [ 64,  64], Causal, [128, 2, 2, 2]),
-    row(1, [ 64,  64], Window, [128, 2, 2, 2]),
-    row(1, [ 96, 192], Full,   [ 96, 2, 2, 2]),
-    row(1, [ 96, 192], Causal, [ 96, 2, 2, 2]),
-    row(1, [ 96, 192], Window, [ 96, 2, 2, 2]),
+    //  maps d    dv     mask    keys  k  v  w  c
+    row(2, [128, 256], Full,   [ 80, 2, 2, 2, 2]),
+    row(2, [128, 256], Causal, [ 80, 2, 2, 2, 2]),
+    row(2, [128, 256], Window, [ 80, 2, 2, 2, 2]),
+    row(2, [ 64, 128], Full,   [128, 2, 2, 2, 2]),
+    row(2, [ 64, 128], Causal, [128, 2, 2, 2, 2]),
+    row(2, [ 64, 128], Window, [128, 2, 2, 2, 2]),
+    row(2, [128, 128], Full,   [112, 2, 2, 2, 2]),
+    row(2, [128, 128], Causal, [112, 2, 2, 2, 2]),
+    row(2, [128, 128], Window, [112, 2, 2, 2, 2]),
+    row(2, [ 64,  64], Full,   [128, 2, 2, 2, 2]),
+    row(2, [ 64,  64], Causal, [128, 2, 2, 2, 2]),
+    row(2, [ 64,  64], Window, [128, 2, 2, 2, 2]),
+    row(2, [ 96, 192], Full,   [ 96, 2, 2, 2, 2]),
+    row(2, [ 96, 192], Causal, [ 96, 2, 2, 2, 2]),
+    row(2, [ 96, 192], Window, [ 96, 2, 2, 2, 2]),
+    row(1, [128, 256], Full,   [ 80, 2, 2, 2, 2]),
+    row(1, [128, 256], Causal, [ 80, 2, 2, 2, 2]),
+    row(1, [128, 256], Window, [ 80, 2, 2, 2, 2]),
+    row(1, [ 64, 128], Full,   [128, 2, 2, 2, 2]),
+    row(1, [ 64, 128], Causal, [128, 2, 2, 2, 2]),
+    row(1, [ 64, 128], Window, [128, 2, 2, 2, 2]),
+    row(1, [128, 128], Full,   [128, 2, 2, 2, 2]),
+    row(1, [128, 128], Causal, [128, 2, 2, 2, 2]),
+    row(1, [128, 128], Window, [128, 2, 2, 2, 2]),
+    row(1, [ 64,  64], Full,   [128, 2, 2, 2, 2]),
+    row(1, [ 64,  64], Causal, [128, 2, 2, 2, 2]),
+    row(1, [ 64,  64], Window, [128, 2, 2, 2, 2]),
+    row(1, [ 96, 192], Full,   [ 96, 2, 2, 2, 2]),
+    row(1, [ 96, 192], Causal, [ 96, 2, 2, 2, 2]),
+    row(1, [ 96, 192], Window, [ 96, 2, 2, 2, 2]),
 ];
 
 /// Settings for a problem, if the table has its dimensions.

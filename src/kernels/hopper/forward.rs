@@ -21,8 +21,9 @@ use super::epilogue::{Gain, HopperStrides, Line, finish, write_lse};
 use super::fragment::{ROWS, THREADS, upper_row};
 use super::producer::{Sources, Work, produce};
 use super::ptx::{
-    UNIT, accumulate, barrier_init, barrier_init_fence, barrier_wait, descriptor_columns,
-    descriptor_rows, multiply, scale_rows, set_registers, uniform, wait, wait_after,
+    UNIT, accumulate, barrier_init, barrier_init_fence, barrier_wait, cluster_arrive, cluster_wait,
+    descriptor_columns, descriptor_rows, multiply, scale_rows, set_registers, uniform, wait,
+    wait_after,
 };
 use super::ring::Ring;
 use super::shape::HopperShape;
@@ -32,7 +33,7 @@ use crate::math::mask::{Band, Bounds};
 
 /// Grid: (query tiles, query heads, batch). `query`, `key` and `value` are tensor maps of rank 5 over batch, row, head,
 /// pair, column; positions past the end of a sequence read as zero.
-#[cube(launch_unchecked)]
+#[cube(launch_unchecked, cluster_dim = CubeDim::new_1d(shape.cubes() as u32))]
 pub(crate) fn attention_forward_hopper<F: Float>(
     query: &TensorMap<F, Tiled>,
     key: &TensorMap<F, Tiled>,
@@ -55,19 +56,30 @@ pub(crate) fn attention_forward_hopper<F: Float>(
     if UNIT_POS == 0 {
         init_barriers(barriers, shape);
     }
-    sync_cube();
+    if comptime!(shape.cubes() > 1) {
+        cluster_arrive();
+        cluster_wait();
+    } else {
+        sync_cube();
+    }
 
-    let tile = reversed(CUBE_POS_X, CUBE_COUNT_X);
-    let first_query = (tile * comptime!(shape.rows() as u32)) as i32;
-    let last_query = min(first_query + comptime!(shape.rows() as i32), band.query_len) - 1;
-    let bounds = band.keys(first_query, last_query, shape.sides);
+    let cubes = comptime!(shape.cubes() as u32);
+    let cluster = reversed(CUBE_POS_X / cubes, CUBE_COUNT_X / cubes);
+    let rank = CUBE_POS_X % cubes;
+    let first = (cluster * cubes * comptime!(shape.rows() as u32)) as i32;
+    let last = min(
+        first + comptime!((shape.cubes() * shape.rows()) as i32),
+        band.query_len,
+    ) - 1;
+    let bounds = band.keys(first, last, shape.sides);
     let work = Work {
         batch: CUBE_POS_Z as i32,
         head: CUBE_POS_Y as i32,
         kv_head: (CUBE_POS_Y / numbers.group) as i32,
-        first_query,
+        first_query: first + (rank * comptime!(shape.rows() as u32)) as i32,
         first_key: bounds.start,
         tiles: key_tiles(&bounds, shape),
+        rank,
     };
     let warpgroup = uniform(UNIT_POS / comptime!(THREADS as u32));
     if warpgroup == 0u32 {
@@ -100,7 +112,7 @@ pub(crate) fn attention_forward_hopper<F: Float>(
     }
 }
 
-/// Tiles in descending order: under a causal mask the last ones work longest, so they start first.
+/// In descending order: under a causal mask the last queries work longest, so they start first.
 #[cube]
 fn reversed(position: u32, count: u32) -> u32 {
     count - 1u32 - position
@@ -184,6 +196,9 @@ fn consume(
         scale,
         shape,
     );
+    if comptime!(shape.cubes() > 1) {
+        cluster_arrive();
+    }
     softmax.finish();
     let line = Line {
         batch: CUBE_POS_Z,
@@ -208,6 +223,10 @@ fn consume(
             sums, &softmax, lambda, gamma, output, saved, at, &line, &gain, memory, 1usize, shape,
         );
     }
+    if comptime!(shape.cubes() > 1) {
+        // The other cubes report here what they have read; nobody may find this cube gone.
+        cluster_wait();
+    }
 }
 
 /// The sums of exponentials times values over all tiles of keys.
@@ -225,6 +244,7 @@ fn walk<S: Size, O: Size, P: Size>(
     let scores = comptime!(shape.scores());
     let outputs = comptime!(shape.outputs());
     let keys_a_tile = comptime!(shape.settings.keys as u32);
+    let cubes = comptime!(shape.cubes());
     let count = comptime!(scores.registers());
     let sides = comptime!(shape.sides);
     let half = comptime!(shape.half);
@@ -249,7 +269,7 @@ fn walk<S: Size, O: Size, P: Size>(
         let tile = keys.await_tile() * key_step;
         let s = multiply::<S>(query, key + tile, scores, query_panel, key_panel);
         let s = wait::<S>(s, 0usize, scores);
-        keys.release();
+        keys.release(cubes);
         let exponentials = softmax.update::<S>(s, visible, work.first_key, scale, count, sides);
         let mut p = weights::<P>(&exponentials, count, half);
         for t in 1..work.tiles {
@@ -260,11 +280,11 @@ fn walk<S: Size, O: Size, P: Size>(
             let tile = values.await_tile() * value_step;
             sums = accumulate::<O, P>(sums, p, value + tile, outputs);
             let s = wait::<S>(s, 1usize, scores);
-            keys.release();
+            keys.release(cubes);
             let first_key = work.first_key + (t * keys_a_tile) as i32;
             let exponentials = softmax.update::<S>(s, visible, first_key, scale, count, sides);
             sums = wait_after::<O>(sums, softmax.witness(), outputs);
-            values.release();
+            values.release(cubes);
             // Not before: these registers are the left operand of the product just awaited.
             p = weights::<P>(&exponentials, count, half);
             values.advance(comptime!(shape.settings.value_stages));

@@ -1,4 +1,8 @@
 //! The producer: one thread that lets TMA copy the tiles to shared memory, in the order in which they are used.
+//!
+//! The cubes of a cluster have neighbouring queries of one head and walk the same tiles of keys and values. Each loads a
+//! part of every tile for all of them, so that a tile leaves the L2 cache once for the cluster: alone, a cube with two
+//! maps would ask for 43 bytes a cycle, more than its share of what L2 gives.
 
 use cubecl::prelude::*;
 
@@ -24,6 +28,8 @@ pub(crate) struct Work {
     pub first_key: i32,
     /// Tiles of keys.
     pub tiles: u32,
+    /// The cube's number in its cluster.
+    pub rank: u32,
 }
 
 #[cube]
@@ -86,7 +92,7 @@ fn load_queries(
             row: work.first_query,
             batch: work.batch,
         };
-        load_box(to, source, landed, start);
+        load_box(to, source, landed, start, 1usize);
     }
 }
 
@@ -106,11 +112,11 @@ fn load_keys(source: u64, work: &Work, first: &Ring, row: i32, #[comptime] shape
                 column: comptime!((panel * PANEL) as i32).runtime(),
                 pair: comptime!(map as i32).runtime(),
                 head: work.kv_head,
-                row,
+                row: row + part_row(work, shape),
                 batch: work.batch,
             };
-            let to = tile + comptime!((panel * shape.key_panel()) as u32);
-            load_box(to, source, ring.landed(), start);
+            let to = tile + comptime!((panel * shape.key_panel()) as u32) + part(work, shape);
+            load_box(to, source, ring.landed(), start, comptime!(shape.cubes()));
         }
     }
 }
@@ -125,10 +131,22 @@ fn load_values(source: u64, work: &Work, ring: &Ring, row: i32, #[comptime] shap
             column: comptime!((panel % part_panels * PANEL) as i32).runtime(),
             pair: comptime!((panel / part_panels) as i32).runtime(),
             head: work.kv_head,
-            row,
+            row: row + part_row(work, shape),
             batch: work.batch,
         };
-        let to = tile + comptime!((panel * shape.key_panel()) as u32);
-        load_box(to, source, ring.landed(), start);
+        let to = tile + comptime!((panel * shape.key_panel()) as u32) + part(work, shape);
+        load_box(to, source, ring.landed(), start, comptime!(shape.cubes()));
     }
+}
+
+/// First row that the cube loads of a tile.
+#[cube]
+fn part_row(work: &Work, #[comptime] shape: HopperShape) -> i32 {
+    (work.rank * comptime!(shape.loaded_rows() as u32)) as i32
+}
+
+/// Where those rows begin in a panel.
+#[cube]
+fn part(work: &Work, #[comptime] shape: HopperShape) -> u32 {
+    work.rank * comptime!(shape.loaded_part() as u32)
 }

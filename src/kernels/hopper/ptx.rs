@@ -212,13 +212,20 @@ pub(crate) fn barrier_expect(barrier: u32, #[comptime] bytes: usize) {
         options(explicit_mem, writes_address_space shared));
 }
 
-/// Arrives once for the whole warp, which must be together.
+/// Arrives once for the whole warp, which must be together, at this barrier of every cube of the cluster.
 #[cube]
-pub(crate) fn barrier_arrive(barrier: u32) {
+pub(crate) fn barrier_arrive(barrier: u32, #[comptime] cubes: usize) {
     let (barrier, lane) = (value::<u32>(barrier), value::<u32>(UNIT_POS % 32u32));
-    gpu_asm!("{{\n.reg .pred p;\nsetp.eq.u32 p, {lane}, 0;\n@p mbarrier.arrive.shared::cta.b64 _, [{barrier}];\n}}",
-        barrier = in(_) barrier, lane = in(_) lane,
-        options(explicit_mem, writes_address_space shared));
+    if comptime!(cubes == 1) {
+        gpu_asm!("{{\n.reg .pred p;\nsetp.eq.u32 p, {lane}, 0;\n@p mbarrier.arrive.shared::cta.b64 _, [{barrier}];\n}}",
+            barrier = in(_) barrier, lane = in(_) lane,
+            options(explicit_mem, writes_address_space shared));
+    } else {
+        // A lane for each cube.
+        gpu_asm!("{{\n.reg .pred p;\n.reg .b32 there;\nsetp.lt.u32 p, {lane}, {cubes};\n@p mapa.shared::cluster.u32 there, {barrier}, {lane};\n@p mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}}",
+            barrier = in(_) barrier, lane = in(_) lane,
+            options(explicit_mem, writes_address_space shared));
+    }
 }
 
 /// Waits for the end of the phase of this `parity`; the phase before the first has parity 1 and has ended.
@@ -228,6 +235,24 @@ pub(crate) fn barrier_wait(barrier: u32, parity: u32) {
     gpu_asm!("{{\n.reg .pred p;\nWAIT:\nmbarrier.try_wait.parity.shared::cta.b64 p, [{barrier}], {parity};\n@p bra DONE;\nbra WAIT;\nDONE:\n}}",
         barrier = in(_) barrier, parity = in(_) parity,
         options(explicit_mem, reads_address_space shared, writes_address_space shared));
+}
+
+/// Arrives at the barrier of the whole cluster.
+#[cube]
+pub(crate) fn cluster_arrive() {
+    gpu_asm!(
+        "barrier.cluster.arrive.release;",
+        options(explicit_mem, writes_address_space shared)
+    );
+}
+
+/// Waits for all threads of the cluster that have not ended.
+#[cube]
+pub(crate) fn cluster_wait() {
+    gpu_asm!(
+        "barrier.cluster.wait.acquire;",
+        options(explicit_mem, reads_address_space shared, writes_address_space shared)
+    );
 }
 
 // ---- TMA --------------------------------------------------------------------------------------------------------
@@ -242,9 +267,16 @@ pub(crate) struct BoxStart {
     pub batch: i32,
 }
 
-/// Copies the box of `tensor` that begins at `start` to shared memory at `to`; its bytes count for `barrier`.
+/// Copies the box of `tensor` that begins at `start` to shared memory at `to`; its bytes count for `barrier`. With more
+/// `cubes` than one, to the same place in each cube of the cluster, for the same barrier of each.
 #[cube]
-pub(crate) fn load_box(to: u32, tensor: u64, barrier: u32, start: BoxStart) {
+pub(crate) fn load_box(
+    to: u32,
+    tensor: u64,
+    barrier: u32,
+    start: BoxStart,
+    #[comptime] cubes: usize,
+) {
     let (to, tensor, barrier) = (
         value::<u32>(to),
         value::<u64>(tensor),
@@ -256,10 +288,18 @@ pub(crate) fn load_box(to: u32, tensor: u64, barrier: u32, start: BoxStart) {
         value::<i32>(start.head),
     );
     let (row, batch) = (value::<i32>(start.row), value::<i32>(start.batch));
-    gpu_asm!("cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [{to}], [{tensor}, {{{x}, {pair}, {head}, {row}, {batch}}}], [{barrier}];",
-        to = in(_) to, tensor = in(_) tensor, barrier = in(_) barrier,
-        x = in(_) x, pair = in(_) pair, head = in(_) head, row = in(_) row, batch = in(_) batch,
-        options(explicit_mem, writes_address_space shared));
+    if comptime!(cubes == 1) {
+        gpu_asm!("cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [{to}], [{tensor}, {{{x}, {pair}, {head}, {row}, {batch}}}], [{barrier}];",
+            to = in(_) to, tensor = in(_) tensor, barrier = in(_) barrier,
+            x = in(_) x, pair = in(_) pair, head = in(_) head, row = in(_) row, batch = in(_) batch,
+            options(explicit_mem, writes_address_space shared));
+    } else {
+        let mask = comptime!((1u32 << cubes) - 1);
+        gpu_asm!("{{\n.reg .b16 cubes;\nmov.b16 cubes, {mask};\ncp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [{to}], [{tensor}, {{{x}, {pair}, {head}, {row}, {batch}}}], [{barrier}], cubes;\n}}",
+            to = in(_) to, tensor = in(_) tensor, barrier = in(_) barrier,
+            x = in(_) x, pair = in(_) pair, head = in(_) head, row = in(_) row, batch = in(_) batch,
+            options(explicit_mem, writes_address_space shared));
+    }
 }
 
 // ---- tensor cores -----------------------------------------------------------------------------------------------

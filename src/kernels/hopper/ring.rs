@@ -49,7 +49,7 @@ impl Ring {
         }
     }
 
-    /// Waits until the stage is empty and announces a tile; returns where to load it.
+    /// Waits until the stage is empty, in every cube of the cluster, and announces a tile; returns where to load it.
     pub fn begin_tile(&self, #[comptime] bytes: usize) -> u32 {
         barrier_wait(self.empty + self.stage * 8u32, self.parity);
         barrier_expect(self.full + self.stage * 8u32, bytes);
@@ -72,9 +72,9 @@ impl Ring {
         u64::cast_from(self.stage)
     }
 
-    /// The warp has read the tile.
-    pub fn release(&self) {
-        barrier_arrive(self.empty + self.stage * 8u32);
+    /// The warp has read the tile. Every cube of the cluster loads a part of it, and must know.
+    pub fn release(&self, #[comptime] cubes: usize) {
+        barrier_arrive(self.empty + self.stage * 8u32, cubes);
     }
 
     /// On to the next stage.

@@ -60,6 +60,16 @@ impl HopperShape {
         fragment::ROWS * self.settings.consumers / self.maps
     }
 
+    /// Cubes of a cluster.
+    pub(crate) const fn cubes(&self) -> usize {
+        self.settings.cluster
+    }
+
+    /// Rows of a tile of keys or values that one cube of the cluster loads, for all of them.
+    pub(crate) const fn loaded_rows(&self) -> usize {
+        self.settings.keys / self.cubes()
+    }
+
     pub(crate) const fn query_panels(&self) -> usize {
         self.head_dim.div_ceil(PANEL)
     }
@@ -71,6 +81,11 @@ impl HopperShape {
     /// Distance of the panels of a tile of queries.
     pub(crate) const fn query_panel(&self) -> usize {
         self.rows() * PANEL_ROW
+    }
+
+    /// Bytes in which the parts of a panel that different cubes load lie apart.
+    pub(crate) const fn loaded_part(&self) -> usize {
+        self.loaded_rows() * PANEL_ROW
     }
 
     /// Distance of the panels of a tile of keys or values.
@@ -155,11 +170,11 @@ impl HopperShape {
 
     /// Arrivals, one a warp, that free a tile of keys.
     pub(crate) const fn key_readers(&self) -> usize {
-        4 * self.settings.consumers / self.key_maps
+        4 * self.settings.consumers / self.key_maps * self.cubes()
     }
 
     /// Arrivals that free a tile of values.
     pub(crate) const fn value_readers(&self) -> usize {
-        4 * self.settings.consumers
+        4 * self.settings.consumers * self.cubes()
     }
 }

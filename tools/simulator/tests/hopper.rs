@@ -188,18 +188,19 @@ fn backward_of_what_was_saved() {
 #[test]
 fn settings_by_hand() {
     let Some(device) = device() else { return };
-    let settings = |keys, key_stages, value_stages, consumers| HopperSettings {
+    let settings = |keys, key_stages, value_stages, consumers, cluster| HopperSettings {
         keys,
         key_stages,
         value_stages,
         consumers,
+        cluster,
     };
     let by_hand = [
-        (2, settings(16, 2, 3, 2)),
-        (2, settings(48, 4, 2, 2)),
-        (2, settings(176, 2, 2, 2)),
-        (1, settings(64, 2, 2, 3)),
-        (1, settings(80, 3, 5, 2)),
+        (2, settings(16, 2, 3, 2, 1)),
+        (2, settings(48, 4, 2, 2, 2)),
+        (2, settings(176, 2, 2, 2, 1)),
+        (1, settings(64, 2, 2, 3, 2)),
+        (1, settings(80, 3, 5, 2, 1)),
     ];
     for (maps, settings) in by_hand {
         let (mut case, layout) = case(0, [64, 128], maps);
