@@ -222,7 +222,7 @@ pub(crate) fn barrier_arrive(barrier: u32, #[comptime] cubes: usize) {
             options(explicit_mem, writes_address_space shared));
     } else {
         // A lane for each cube.
-        gpu_asm!("{{\n.reg .pred p;\n.reg .b32 there;\nsetp.lt.u32 p, {lane}, {cubes};\n@p mapa.shared::cluster.u32 there, {barrier}, {lane};\n@p mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}}",
+        gpu_asm!("{{\n.reg .pred p;\n.reg .b32 there;\nsetp.lt.u32 p, {lane}, {cubes};\n@p mapa.shared::cluster.u32 there, {barrier}, {lane};\n@p mbarrier.arrive.shared::cluster.b64 _, [there];\n}}",
             barrier = in(_) barrier, lane = in(_) lane,
             options(explicit_mem, writes_address_space shared));
     }

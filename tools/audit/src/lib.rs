@@ -93,7 +93,7 @@ impl Audited {
         let faults = [
             (self.untraded.unwrap_or(*needs).spills(), "spills"),
             (self.overlap.is_some() && needs.stack > 0, "local memory"),
-            (needs.serialized, "products wait for each other"),
+            (needs.loss, "performance loss, says the assembler"),
             (!hides, "exponentials wait for products"),
             (
                 self.shared_memory() > self.arch.shared_memory(),
