@@ -8,10 +8,12 @@ use std::path::PathBuf;
 
 use audit::{Arch, Nvrtc};
 use common::cases::Case;
-use common::device::{Layout, checks, forward_checks, run, run_forward};
+use common::device::{Layout, checks, forward_checks, inputs, options, run, run_forward};
 use common::tolerance::assert_all;
 use diff_flash_attn::tuning::{HopperSettings, Schedule};
-use diff_flash_attn::{DType, Mask, Norm, Problem, Tuning};
+use diff_flash_attn::{
+    DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, forward, forward_schedule,
+};
 use simulator::{Run, Simulator};
 
 /// A simulated device, or a printed line about the absence of NVRTC.
@@ -213,4 +215,205 @@ fn settings_by_hand() {
         let ours = run_forward(device.client(), &case, layout, tuning);
         assert_all(&settings.to_string(), &forward_checks(&case, &ours));
     }
+}
+
+/// A case that the kernel takes, as inputs and options.
+fn taken(device: &Simulator, layout: Layout) -> (Case, Inputs, Options) {
+    let (case, _) = case(0, [64, 128], 2);
+    let inputs = inputs(device.client(), &case, layout);
+    let options = options(&case, Tuning::default());
+    (case, inputs, options)
+}
+
+/// Why the kernel does not take a problem; by itself the library then takes the portable one.
+fn refusal(device: &Simulator, inputs: &Inputs, options: &Options) -> String {
+    let chosen = forward_schedule(device.client(), inputs, options).unwrap();
+    assert_eq!(chosen, Schedule::Portable);
+    let forced = Options {
+        tuning: HOPPER,
+        ..*options
+    };
+    let refused = forward_schedule(device.client(), inputs, &forced).unwrap_err();
+    assert_eq!(
+        forward(device.client(), inputs, &forced).unwrap_err(),
+        refused
+    );
+    let Error::Settings { settings, problem } = refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(settings, "hopper");
+    problem
+}
+
+#[test]
+fn chosen_where_it_can_be() {
+    let Some(device) = device() else { return };
+    for layout in LAYOUTS {
+        let (_, inputs, options) = taken(&device, layout);
+        let chosen = forward_schedule(device.client(), &inputs, &options).unwrap();
+        assert_eq!(chosen, Schedule::Hopper, "{layout:?}");
+        for schedule in [Schedule::Hopper, Schedule::Portable] {
+            let tuning = Tuning {
+                schedule: Some(schedule),
+                ..Tuning::default()
+            };
+            let options = Options { tuning, ..options };
+            let asked = forward_schedule(device.client(), &inputs, &options).unwrap();
+            assert_eq!(asked, schedule);
+        }
+    }
+}
+
+#[test]
+fn portable_where_tma_cannot_reach() {
+    let Some(device) = device() else { return };
+    let (case, inputs, options) = taken(&device, Layout::Unaligned);
+    let problem = refusal(&device, &inputs, &options);
+    assert!(
+        problem.contains("query: begins at byte 6, no multiple of 16"),
+        "{problem}"
+    );
+    let ours = run_forward(device.client(), &case, Layout::Unaligned, Tuning::default());
+    assert_all("portable", &forward_checks(&case, &ours));
+}
+
+#[test]
+fn refusals_say_why() {
+    let Some(device) = device() else { return };
+    let (_, inputs, options) = taken(&device, Layout::Interleaved);
+    let scaled = Options {
+        scale: Some(-0.125),
+        ..options
+    };
+    let problem = refusal(&device, &inputs, &scaled);
+    assert!(problem.starts_with("scale -0.125 is outside"), "{problem}");
+
+    let row = |dim: usize| Tensor::empty(device.client(), DType::BF16, &[1, 9, 1, dim]);
+    let standard = |d, dv| Inputs::standard(row(d), row(d), row(dv));
+    let plain = Options::default();
+    let problem = refusal(&device, &standard(32, 64), &plain);
+    assert_eq!(problem, "no settings for head dimensions 32 and 64");
+
+    let single = |dim: usize| Tensor::empty(device.client(), DType::F32, &[1, 9, 1, dim]);
+    let problem = refusal(
+        &device,
+        &Inputs::standard(single(64), single(64), single(64)),
+        &plain,
+    );
+    assert_eq!(problem, "tensor cores have no f32");
+
+    let gap = row(72);
+    let key = Tensor::strided(
+        gap.handle().clone(),
+        DType::BF16,
+        0,
+        &[1, 9, 1, 64],
+        &[648, 68, 64, 1],
+    );
+    let inputs = Inputs {
+        key,
+        ..standard(64, 64)
+    };
+    let problem = refusal(&device, &inputs, &plain);
+    assert_eq!(problem, "key: a stride is 136 bytes, no multiple of 16");
+
+    let half = row(64);
+    let value = Tensor::strided(
+        half.handle().clone(),
+        DType::BF16,
+        0,
+        &[1, 9, 1, 2, 32],
+        &[576, 32, 32, 288, 1],
+    );
+    let inputs = Inputs {
+        value,
+        ..standard(64, 64)
+    };
+    let problem = refusal(&device, &inputs, &plain);
+    assert_eq!(
+        problem,
+        "halves of a value that lie apart must be multiples of 64 columns"
+    );
+}
+
+#[test]
+fn settings_that_cannot_be() {
+    let Some(device) = device() else { return };
+    let (_, inputs, options) = taken(&device, Layout::Interleaved);
+    let good = HopperSettings {
+        keys: 64,
+        key_stages: 2,
+        value_stages: 2,
+        consumers: 2,
+        cluster: 1,
+    };
+    let bad = [
+        (
+            HopperSettings { keys: 40, ..good },
+            "keys is no multiple of 16 from 16 to 256",
+        ),
+        (
+            HopperSettings {
+                key_stages: 1,
+                ..good
+            },
+            "a ring has 2 to 8 stages",
+        ),
+        (
+            HopperSettings {
+                value_stages: 9,
+                ..good
+            },
+            "a ring has 2 to 8 stages",
+        ),
+        (
+            HopperSettings {
+                consumers: 3,
+                ..good
+            },
+            "consumers must be 2, or 3 for standard attention",
+        ),
+        (
+            HopperSettings { cluster: 4, ..good },
+            "a cluster has 1 or 2 cubes",
+        ),
+        (
+            HopperSettings { keys: 240, ..good },
+            "about 280 registers of a thread needed, it has 240",
+        ),
+    ];
+    for (settings, expected) in bad {
+        let tuning = Tuning {
+            hopper_forward: Some(settings),
+            ..Tuning::default()
+        };
+        let refused = forward(device.client(), &inputs, &Options { tuning, ..options });
+        let Error::Settings {
+            settings: name,
+            problem,
+        } = refused.unwrap_err()
+        else {
+            panic!("{expected}");
+        };
+        assert_eq!((name, problem.as_str()), (settings.to_string(), expected));
+    }
+    let tuning = Tuning {
+        hopper_forward: Some(HopperSettings {
+            key_stages: 8,
+            value_stages: 8,
+            ..good
+        }),
+        ..Tuning::default()
+    };
+    let refused = forward(device.client(), &inputs, &Options { tuning, ..options }).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            Error::DeviceLimit {
+                resource: "bytes of shared memory",
+                ..
+            }
+        ),
+        "{refused}"
+    );
 }
