@@ -148,8 +148,8 @@ ret;
     )
 }
 
-/// Runs the kernel in every order, and checks C.
-fn run(source: &str) -> Result<(), Error> {
+/// Runs the kernel in one mode or in every order, and checks C.
+fn run(source: &str, mode: Option<Mode>) -> Result<(), Error> {
     let mut rng = Rng(3);
     let mut numbers = |n: usize| -> Vec<bf16> { (0..n).map(|_| bf16::from_f32((rng.next() * 4.0).round())).collect() };
     let (a, b) = (numbers(N * N), numbers(N * N * TILES));
@@ -167,11 +167,16 @@ fn run(source: &str) -> Result<(), Error> {
     let mb = dev.tensor_map(map(pb, N * TILES, 3, Swizzle::B128))?;
     let mc = dev.tensor_map(map(pc, N, 2, Swizzle::None))?;
     let launch = Launch {
-        shared: 3 * STAGE,
+        // 128 bytes more than anything uses.
+        shared: 3 * STAGE + 128,
         ..Launch::new([1; 3], [256, 1, 1])
     };
     let module = Module::load(source)?;
-    let stats = dev.launch_in_all_orders(&module, "k", &launch, &[ma.into(), mb.into(), mc.into()])?;
+    let args = [ma.into(), mb.into(), mc.into()];
+    let stats = match mode {
+        Some(mode) => dev.launch(&module, "k", &Launch { mode, ..launch }, &args)?,
+        None => dev.launch_in_all_orders(&module, "k", &launch, &args)?,
+    };
     assert_eq!((stats.wgmma, stats.bulk_loads), (4 * TILES as u64, 1 + TILES as u64));
     let c: Vec<bf16> = dev.download(pc)?;
     for (i, c) in c.iter().enumerate() {
@@ -191,16 +196,21 @@ fn change(from: &str, to: &str) -> String {
 
 /// The kernel with a change fails with a message that has these words, at a line that has these.
 fn fails(from: &str, to: &str, message: &str, line: &str) {
-    let source = change(from, to);
-    let error = run(&source).expect_err(from);
-    assert!(error.message.contains(message), "{from}: {error}");
-    assert!(error.text.contains(line), "{from}: {error}");
+    reports(&change(from, to), None, message, line);
+}
+
+fn reports(source: &str, mode: Option<Mode>, message: &str, line: &str) {
+    let error = run(source, mode).expect_err(message);
+    assert!(error.message.contains(message), "{error}");
+    assert!(error.text.contains(line), "{error}");
     assert_eq!(source.lines().nth(error.line as usize - 1), Some(error.text.as_str()));
 }
 
+const WAIT: &str = "wgmma.wait_group.sync.aligned 0;\n";
+
 #[test]
 fn right_as_it_is() {
-    run(&source()).unwrap_or_else(|e| panic!("{e}"));
+    run(&source(), None).unwrap_or_else(|e| panic!("{e}"));
 }
 
 #[test]
@@ -211,109 +221,105 @@ fn reads_a_tile_that_is_still_loading() {
 
 #[test]
 fn reuses_a_stage_too_early() {
-    fails("@!%p2 bra EMPTY;", "", "may still read it", "cp.async.bulk.tensor.3d");
-}
-
-#[test]
-fn releases_a_stage_before_its_wgmma_is_over() {
-    let wait = "wgmma.wait_group.sync.aligned 0;\n";
+    // The producer runs ahead of the barriers themselves,
+    fails("@!%p2 bra EMPTY;", "", "more than 1 arrivals", "expect_tx");
+    // or is let in before the products are over.
     let release = "@%p4 mbarrier.arrive.shared::cta.b64 _, [%r5+16];\n";
-    let source = source().replace(wait, "").replace(release, &format!("{release}{wait}"));
-    let error = run(&source).expect_err("released too early");
-    assert!(error.message.contains("may still read it"), "{error}");
-    assert!(error.text.contains("cp.async.bulk.tensor.3d"), "{error}");
+    let late = format!("{release}{WAIT}");
+    let source = change(WAIT, "").replace(release, &late);
+    reports(&source, None, "may still read it", "cp.async.bulk.tensor.3d");
+    fails(WAIT, "", "may still read it", "cp.async.bulk.tensor.3d");
 }
 
 #[test]
 fn expects_the_wrong_number_of_bytes() {
     for bytes in [STAGE - 16, STAGE + 16] {
-        let to = format!("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r5], {bytes};");
-        let from = format!("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r5], {STAGE};");
-        fails(&from, &to, "deadlock", "mbarrier.try_wait");
+        let from = format!("_, [%r5], {STAGE};");
+        fails(&from, &format!("_, [%r5], {bytes};"), "deadlock", "mbarrier.try_wait");
     }
 }
 
 #[test]
 fn waits_for_the_other_parity() {
-    let wait = "FULL:\nmbarrier.try_wait.parity.shared::cta.b64 %p2, [%r5], %r7;";
-    let swapped = format!("xor.b32 %r7, %r7, 1;\n{wait}");
-    fails(wait, &swapped, "uninitialised", "wgmma.mma_async");
+    let wait = "FULL:\nmbarrier.try_wait";
+    let swapped = change(wait, &format!("xor.b32 %r7, %r7, 1;\n{wait}"));
+    reports(&swapped, Some(Mode::Eager), "deadlock", "mbarrier.try_wait");
+    reports(&swapped, Some(Mode::Lazy), "in flight", "wgmma.mma_async");
     fails("xor.b32 %r7, %r7, 1;\n", "", "deadlock", "mbarrier.try_wait");
 }
 
 #[test]
 fn uses_accumulators_too_early() {
-    fails(
-        "wgmma.wait_group.sync.aligned 0;\n",
-        "",
-        "belongs to a wgmma that was not waited for",
-        "cvt.rn.bf16x2",
-    );
+    let early = format!("add.f32 %d0, %d0, %d1;\n{WAIT}");
+    fails(WAIT, &early, "belongs to a wgmma that was not waited for", "add.f32");
 }
 
 #[test]
 fn forgets_fences() {
-    fails("wgmma.fence.sync.aligned;\n", "", "wgmma.fence", "wgmma.mma_async");
-    fails("fence.proxy.async.shared::cta;\n", "", "fence.proxy.async", "cp.async.bulk.tensor.2d");
+    fails("wgmma.fence.sync.aligned;\n", "", "no wgmma.fence", "wgmma.mma_async");
+    fails("fence.proxy.async.shared::cta;\n", "", "no fence.proxy.async", "cp.async.bulk.tensor.2d");
 }
 
 #[test]
 fn overwrites_what_a_wgmma_reads() {
-    // C goes where A lies, before the last products are waited for.
-    let (wait, stores) = ("wgmma.wait_group.sync.aligned 0;\n", "// C through the memory of A\n");
-    let early = format!("{stores}st.shared.b32 [%r1], %r3;\n");
-    let source = source().replace(wait, "").replace(stores, &early);
-    let error = run(&source).expect_err("overwritten");
-    assert!(error.message.contains("may still read it"), "{error}");
-    assert!(error.text.starts_with("st.shared"), "{error}");
-}
-
-#[test]
-fn leaves_before_the_store_has_read() {
-    fails("cp.async.bulk.wait_group.read 0;\n", "", "exits without waiting", "cp.async.bulk.tensor.2d");
+    let early = format!("st.shared.b32 [%r1], %r3;\n{WAIT}");
+    fails(WAIT, &early, "may still read it", "st.shared.b32 [%r1], %r3;");
 }
 
 #[test]
 fn overwrites_what_a_store_reads() {
     let wait = "cp.async.bulk.wait_group.read 0;\n";
-    fails(wait, &format!("st.shared.u32 [%r1], 0;\n{wait}"), "may still read it", "st.shared.u32 [%r1], 0;");
+    let early = format!("st.shared.u32 [%r1], 0;\n{wait}");
+    fails(wait, &early, "may still read it", "st.shared.u32 [%r1], 0;");
+    fails(wait, "", "exits without waiting", "cp.async.bulk.tensor.2d");
 }
 
 #[test]
 fn leaves_shared_memory() {
-    fails("mad.lo.u32 %r9, %r13, 128, %r1;", "mad.lo.u32 %r9, %r13, 512, %r1;", "out of bounds", "st.shared.b32");
-    fails("shl.b32 %r8, %r3, 6;", "shl.b32 %r8, %r3, 6;\nadd.u32 %r6, %r6, 16384;", "out of bounds", "cp.async.bulk.tensor.3d");
-    let wrong = "or.b64 %rd5, %rd3, 0x4000080000010000;";
-    fails("or.b64 %rd5, %rd3, 0x4000004000010000;", wrong, "out of bounds", "wgmma.mma_async");
+    let row = "mad.lo.u32 %r9, %r13, 128, %r1;";
+    fails(row, "mad.lo.u32 %r9, %r13, 512, %r1;", "out of bounds", "st.shared.b32");
+    let coordinate = "shl.b32 %r8, %r3, 6;";
+    let beyond = format!("{coordinate}\nadd.u32 %r6, %r6, {};", 2 * STAGE);
+    fails(coordinate, &beyond, "out of bounds", "cp.async.bulk.tensor.3d");
+    let descriptor = "or.b64 %rd5, %rd3, 0x4000004000010000;";
+    let stride = "or.b64 %rd5, %rd3, 0x4000080000010000;";
+    fails(descriptor, stride, "out of bounds", "wgmma.mma_async");
 }
 
 #[test]
 fn reads_what_nothing_wrote() {
-    fails("bar.sync 1, 128;\nand.b32 %r12", "ld.shared.b32 %r12, [%r1+24572];\nand.b32 %r12", "may still", "ld.shared");
+    let before = "bar.sync 1, 128;\nand.b32 %r12";
+    let beyond = format!("ld.shared.b32 %r12, [%r1+{}];\n{before}", 3 * STAGE);
+    fails(before, &beyond, "uninitialised", "ld.shared.b32");
+    let barrier = format!("ld.shared.b32 %r12, [%r2];\n{before}");
+    fails(before, &barrier, "reads the mbarrier", "ld.shared.b32");
 }
 
 #[test]
 fn stays_at_a_barrier() {
-    let (from, to) = ("bar.sync 1, 128;\nsetp.ne", "bar.sync 1, 256;\nsetp.ne");
-    fails(from, to, "deadlock", "bar.sync 1, 256");
-    let skip = "@%p4 bra END;\nbar.sync 1, 128;\nand.b32 %r12";
-    fails("bar.sync 1, 128;\nand.b32 %r12", skip, "deadlock", "bar.sync 1, 128");
+    fails("bar.sync 1, 128;\nsetp.ne", "bar.sync 1, 256;\nsetp.ne", "deadlock", "bar.sync 1, 256");
+    let before = "bar.sync 1, 128;\nand.b32 %r12";
+    let skip = format!("@%p4 bra END;\n{before}");
+    fails(before, &skip, "deadlock", "bar.sync 1, 128");
 }
 
 #[test]
 fn disagrees_within_a_warpgroup() {
-    let from = "wgmma.fence.sync.aligned;\n";
-    let descriptor = format!("{from}@%p6 add.s64 %rd5, %rd5, 2;\n");
-    let source = change(from, &descriptor).replace("bra CONSUMER;", "bra CONSUMER;\n").replace(
-        "setmaxnreg.inc.sync.aligned.u32 240;\n",
-        "setmaxnreg.inc.sync.aligned.u32 240;\nsetp.ge.u32 %p6, %r0, 160;\n",
-    );
-    let error = run(&source).expect_err("disagree");
-    assert!(error.message.contains("disagree"), "{error}");
-    fails(
-        "setmaxnreg.inc.sync.aligned.u32 240;",
-        "setmaxnreg.inc.sync.aligned.u32 256;\nsetmaxnreg.inc.sync.aligned.u32 496;",
-        "from 24 to 256",
-        "setmaxnreg",
-    );
+    let fence = "wgmma.fence.sync.aligned;\n";
+    let other = format!("setp.ge.u32 %p6, %r0, 160;\n@%p6 add.s64 %rd5, %rd5, 2;\n{fence}");
+    fails(fence, &other, "disagree", "wgmma.mma_async");
+    let registers = "setmaxnreg.inc.sync.aligned.u32 240;";
+    let many = "setmaxnreg.inc.sync.aligned.u32 256;\nsetmaxnreg.inc.sync.aligned.u32 500;";
+    fails(registers, many, "from 24 to 256", "setmaxnreg");
+}
+
+#[test]
+fn races() {
+    // Lane 0 of each warp writes where lane 0 of another one does.
+    let before = "bar.sync 1, 128;\nand.b32 %r12";
+    let race = format!("@%p4 st.shared.u32 [%r1+{}], %r0;\n{before}", 3 * STAGE);
+    let read = format!("ld.shared.u32 %r21, [%r1+{}];\ncvt.rn.bf16x2.f32", 3 * STAGE);
+    let source = change(before, &race).replacen("cvt.rn.bf16x2.f32", &read, 1);
+    let use_it = source.replacen("st.shared.b32 [%r9+0], %r20", "st.shared.b32 [%r9+0], %r21", 1);
+    reports(&use_it, None, "race", "cp.async.bulk.tensor.2d");
 }

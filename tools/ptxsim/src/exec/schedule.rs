@@ -56,7 +56,7 @@ impl Cluster<'_> {
     }
 
     /// One warp always comes first.
-    fn strict(&self) -> bool {
+    pub(super) fn strict(&self) -> bool {
         matches!(self.job.launch.schedule, Schedule::LowFirst | Schedule::HighFirst)
     }
 

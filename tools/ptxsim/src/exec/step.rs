@@ -63,7 +63,9 @@ impl Cluster<'_> {
             others: !w.groups.is_empty(),
             fair: w.fair,
         };
-        while *left > 0 {
+        let (strict, events) = (self.strict(), self.events);
+        // In a strict order, a warp of higher priority may go on as soon as something happens.
+        while *left > 0 && !(strict && self.events != events) {
             if run.others && !run.merge(&mut self.warps[wi]) {
                 break;
             }
