@@ -1,226 +1,11 @@
 //! Decoded instructions: register operands are slot numbers, nothing textual is left.
 
+use crate::ty::Ty;
+
 /// A register slot: 32 lanes of `u32`. A 64-bit register is two consecutive slots (low words, high words).
 pub type S = u32;
-pub const NO: S = u32::MAX;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ty {
-    B8,
-    U8,
-    S8,
-    B16,
-    U16,
-    S16,
-    B32,
-    U32,
-    S32,
-    B64,
-    U64,
-    S64,
-    F16,
-    BF16,
-    F16x2,
-    BF16x2,
-    TF32,
-    F32,
-    F64,
-    Pred,
-    B128,
-    E4M3,
-    E5M2,
-}
-
-impl Ty {
-    pub fn parse(s: &str) -> Option<Ty> {
-        Some(match s {
-            "b8" => Ty::B8,
-            "u8" => Ty::U8,
-            "s8" => Ty::S8,
-            "b16" => Ty::B16,
-            "u16" => Ty::U16,
-            "s16" => Ty::S16,
-            "b32" => Ty::B32,
-            "u32" => Ty::U32,
-            "s32" => Ty::S32,
-            "b64" => Ty::B64,
-            "u64" => Ty::U64,
-            "s64" => Ty::S64,
-            "f16" => Ty::F16,
-            "bf16" => Ty::BF16,
-            "f16x2" => Ty::F16x2,
-            "bf16x2" => Ty::BF16x2,
-            "tf32" => Ty::TF32,
-            "f32" => Ty::F32,
-            "f64" => Ty::F64,
-            "pred" => Ty::Pred,
-            "b128" => Ty::B128,
-            "e4m3" => Ty::E4M3,
-            "e5m2" => Ty::E5M2,
-            _ => return None,
-        })
-    }
-    pub fn bytes(self) -> usize {
-        match self {
-            Ty::B8 | Ty::U8 | Ty::S8 | Ty::Pred | Ty::E4M3 | Ty::E5M2 => 1,
-            Ty::B16 | Ty::U16 | Ty::S16 | Ty::F16 | Ty::BF16 => 2,
-            Ty::B64 | Ty::U64 | Ty::S64 | Ty::F64 => 8,
-            Ty::B128 => 16,
-            _ => 4,
-        }
-    }
-    pub fn signed(self) -> bool {
-        matches!(self, Ty::S8 | Ty::S16 | Ty::S32 | Ty::S64)
-    }
-    pub fn float(self) -> bool {
-        matches!(
-            self,
-            Ty::F16
-                | Ty::BF16
-                | Ty::F32
-                | Ty::F64
-                | Ty::TF32
-                | Ty::F16x2
-                | Ty::BF16x2
-                | Ty::E4M3
-                | Ty::E5M2
-        )
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rnd {
-    Rn,
-    Rz,
-    Rm,
-    Rp,
-    Rna,
-    /// integer rounding of a float
-    Rni,
-    Rzi,
-    Rmi,
-    Rpi,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum B2 {
-    Add,
-    Sub,
-    AddSat,
-    SubSat,
-    Mul,
-    MulHiS,
-    MulHiU,
-    Mul24,
-    DivS,
-    DivU,
-    RemS,
-    RemU,
-    MinS,
-    MinU,
-    MaxS,
-    MaxU,
-    And,
-    Or,
-    Xor,
-    Shl,
-    ShrU,
-    ShrS,
-    FAdd,
-    FSub,
-    FMul,
-    FDiv,
-    FMin,
-    FMax,
-    FMinNan,
-    FMaxNan,
-    Copysign,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum U1 {
-    Neg,
-    Not,
-    Cnot,
-    AbsS,
-    FNeg,
-    FAbs,
-    Popc,
-    Clz,
-    Brev,
-    BfindU,
-    BfindS,
-    /// bfind.shiftamt
-    BfindShU,
-    BfindShS,
-    Ex2,
-    Lg2,
-    Rcp,
-    Rsqrt,
-    Sqrt,
-    Sin,
-    Cos,
-    Tanh,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum T3 {
-    Mad,
-    MadHiS,
-    MadHiU,
-    Fma,
-    FmaRelu,
-    BfeU,
-    BfeS,
-    ShfL { wrap: bool },
-    ShfR { wrap: bool },
-    Prmt(u8),
-    SadS,
-    SadU,
-    Dp4aS,
-    Dp4aU,
-    FMin3,
-    FMax3,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cmp {
-    Eq,
-    Ne,
-    Lt,
-    Le,
-    Gt,
-    Ge,
-    Equ,
-    Neu,
-    Ltu,
-    Leu,
-    Gtu,
-    Geu,
-    Num,
-    Nan,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PBool {
-    And,
-    Or,
-    Xor,
-}
-
-/// `f32` arithmetic flavour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fl {
-    pub ftz: bool,
-    pub sat: bool,
-    pub rnd: Rnd,
-}
-impl Fl {
-    pub fn plain(self) -> bool {
-        !self.ftz && !self.sat && self.rnd == Rnd::Rn
-    }
-}
-
+/// A predicate and whether it is negated.
 #[derive(Debug, Clone, Copy)]
 pub struct PSrc {
     pub p: u32,
@@ -228,7 +13,160 @@ pub struct PSrc {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sp {
+pub enum Rounding {
+    Nearest,
+    Zero,
+    Down,
+    Up,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Int1 {
+    Neg,
+    Not,
+    Abs,
+    Popc,
+    Clz,
+    Brev,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Int2 {
+    Add,
+    Sub,
+    Mul,
+    MulHi,
+    Div,
+    Rem,
+    Min,
+    Max,
+    And,
+    Or,
+    Xor,
+    Shl,
+    Shr,
+}
+
+/// On 32 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Int3 {
+    Bfe { signed: bool },
+    Shf { left: bool, wrap: bool },
+    Prmt,
+    Lop3(u8),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Float1 {
+    Neg,
+    Abs,
+    Ex2,
+    Lg2,
+    Rcp,
+    Rsqrt,
+    Sqrt,
+    Tanh,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Float2 {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Min,
+    Max,
+}
+
+/// The modifiers of float arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flavour {
+    pub ftz: bool,
+    pub sat: bool,
+    pub relu: bool,
+    /// min and max of a NaN are NaN
+    pub nan: bool,
+    pub rounding: Rounding,
+}
+
+impl Flavour {
+    /// Round to nearest, nothing else.
+    pub fn plain(self) -> bool {
+        let Self {
+            ftz, sat, rounding, ..
+        } = self;
+        !ftz && !sat && rounding == Rounding::Nearest
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    /// neither operand is a NaN
+    Num,
+    /// an operand is a NaN
+    Nan,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boolean {
+    And,
+    Or,
+    Xor,
+}
+
+impl Boolean {
+    pub fn apply(self, x: u32, y: u32) -> u32 {
+        match self {
+            Self::And => x & y,
+            Self::Or => x | y,
+            Self::Xor => x ^ y,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Setp {
+    pub comparison: Comparison,
+    /// what a comparison with a NaN gives
+    pub unordered: bool,
+    pub ftz: bool,
+    pub ty: Ty,
+    /// destinations of the result and of its opposite
+    pub p: u32,
+    pub q: u32,
+    pub a: S,
+    pub b: S,
+    /// both are combined with this
+    pub with: Option<(Boolean, PSrc)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Conversion {
+    pub from: Ty,
+    pub to: Ty,
+    pub rounding: Option<Rounding>,
+    /// float to float: to an integral value
+    pub to_integer: bool,
+    pub sat: bool,
+    pub satfinite: bool,
+    pub relu: bool,
+    pub ftz: bool,
+    pub d: S,
+    /// the destination has 64 bits
+    pub wide: bool,
+    pub a: S,
+    /// the low half of a packed result; `a` is the high one
+    pub b: Option<S>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Space {
     Global,
     /// shared::cta
     Shared,
@@ -242,297 +180,299 @@ pub enum Sp {
 #[derive(Debug, Clone, Copy)]
 pub struct Addr {
     pub slot: S,
-    pub w64: bool,
-    pub off: i64,
+    pub wide: bool,
+    pub offset: i64,
 }
 
+/// How a loaded value fills its register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ext {
+pub enum Extend {
     None,
-    S32,
-    /// also clear / sign-fill the high slot
-    Z64,
-    S64,
-}
-
-#[derive(Debug, Clone)]
-pub struct CvtSpec {
-    pub from: Ty,
-    pub to: Ty,
-    pub rnd: Option<Rnd>,
-    pub sat: bool,
-    pub satfinite: bool,
-    pub relu: bool,
-    pub ftz: bool,
-    pub d: S,
-    pub d64: bool,
-    pub a: S,
-    pub b: S,
+    /// sign-extend to 32 bits
+    Signed32,
+    Zero64,
+    Signed64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AtomOp {
+pub enum Reduction {
     Add,
     Min,
     Max,
     And,
     Or,
     Xor,
-    Exch,
-    Cas,
     Inc,
     Dec,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Atomic {
+    Reduce(Reduction),
+    Exchange,
+    CompareAndSwap,
+}
+
 #[derive(Debug, Clone)]
-pub struct AtomSpec {
-    pub sp: Sp,
-    pub op: AtomOp,
+pub struct Atom {
+    pub space: Space,
+    pub op: Atomic,
     pub ty: Ty,
+    /// of the old values; empty for red
     pub d: Vec<S>,
     pub addr: Addr,
     pub b: Vec<S>,
-    pub c: S,
+    /// what compare-and-swap writes
+    pub c: Option<S>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShflMode {
+pub enum Shuffle {
     Idx,
     Up,
     Down,
     Bfly,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vote {
+    All,
+    Any,
+    Uni,
+    Ballot,
+}
+
+/// Instructions that exchange data between the lanes of `members`.
 #[derive(Debug, Clone)]
-pub enum WgA {
-    Regs([S; 4]),
-    Desc(S),
+pub enum Exchange {
+    Sync,
+    Shuffle {
+        mode: Shuffle,
+        d: S,
+        p: u32,
+        a: S,
+        b: S,
+        c: S,
+    },
+    Vote {
+        kind: Vote,
+        d: S,
+        p: u32,
+        a: PSrc,
+    },
+    Redux {
+        op: Reduction,
+        ty: Ty,
+        d: S,
+        a: S,
+    },
+    Elect {
+        d: S,
+        p: u32,
+    },
 }
 
 #[derive(Debug, Clone)]
-pub struct WgSpec {
-    pub n: usize,
-    /// K elements per instruction (16 for 16-bit types, 8 for tf32)
-    pub k: usize,
-    pub ty: Ty,
-    pub d: Vec<S>,
-    pub a: WgA,
-    pub b: S,
-    pub scale_d: WgScale,
-    pub neg_a: bool,
-    pub neg_b: bool,
-    pub trans_a: bool,
-    pub trans_b: bool,
-    /// D is f16 packed in pairs
-    pub d16: bool,
+pub enum WgmmaA {
+    Registers([S; 4]),
+    Descriptor(S),
 }
 
 #[derive(Debug, Clone, Copy)]
-pub enum WgScale {
-    Imm(bool),
-    Pred(PSrc),
+pub enum ScaleD {
+    Immediate(bool),
+    Predicate(PSrc),
 }
 
+/// m64nNk16
 #[derive(Debug, Clone)]
-pub struct MmaSpec {
+pub struct Wgmma {
     pub n: usize,
+    pub ty: Ty,
+    pub d: Vec<S>,
+    pub a: WgmmaA,
+    /// descriptor
+    pub b: S,
+    pub scale_d: ScaleD,
+    pub negate_a: bool,
+    pub negate_b: bool,
+    pub transpose_a: bool,
+    pub transpose_b: bool,
+    /// D is f16 packed in pairs
+    pub half_d: bool,
+}
+
+/// m16n8k8, m16n8k16
+#[derive(Debug, Clone)]
+pub struct Mma {
     pub k: usize,
     pub ty: Ty,
     pub d: Vec<S>,
     pub a: Vec<S>,
     pub b: Vec<S>,
     pub c: Vec<S>,
-    pub d16: bool,
-    pub c16: bool,
+    pub half_d: bool,
+    pub half_c: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RedOp {
-    Add,
-    Min,
-    Max,
-    And,
-    Or,
-    Xor,
-    Inc,
-    Dec,
+/// The global side of a bulk copy, or the only side of a tensor copy that is not in shared memory.
+#[derive(Debug, Clone)]
+pub enum Bulk {
+    Linear { address: Addr, bytes: S },
+    Tensor { map: Addr, coords: Vec<S> },
+}
+
+/// A bulk copy from global to shared memory.
+#[derive(Debug, Clone)]
+pub struct BulkLoad {
+    /// of the destination
+    pub space: Space,
+    pub shared: Addr,
+    pub global: Bulk,
+    pub mbarrier: Addr,
+    /// mask of destination CTAs
+    pub multicast: Option<S>,
+}
+
+/// A bulk copy or reduction from shared to global memory.
+#[derive(Debug, Clone)]
+pub struct BulkStore {
+    pub shared: Addr,
+    pub global: Bulk,
+    /// of a tensor copy the type is that of the map
+    pub reduction: Option<(Reduction, Ty)>,
 }
 
 #[derive(Debug, Clone)]
-pub struct TensorSpec {
-    /// of the destination of a load
-    pub sp: Sp,
-    pub dims: usize,
-    pub coords: Vec<S>,
-    pub smem: Addr,
-    pub map: Addr,
-    pub mbar: Option<Addr>,
-    pub mcast: Option<S>,
-    pub red: Option<RedOp>,
+pub struct CpAsync {
+    pub shared: Addr,
+    pub global: Addr,
+    pub bytes: usize,
+    /// bytes that are read, the others are zero
+    pub source_bytes: Option<S>,
+    /// all are zero where this holds
+    pub ignore: Option<PSrc>,
 }
 
 #[derive(Debug, Clone)]
-pub struct BulkSpec {
-    /// of the destination of a load
-    pub sp: Sp,
-    pub dst: Addr,
-    pub src: Addr,
-    pub size: S,
-    pub mbar: Option<Addr>,
-    pub mcast: Option<S>,
-    pub red: Option<(RedOp, Ty)>,
-}
-
-/// st.async, red.async
-#[derive(Debug, Clone)]
-pub struct StAsyncSpec {
-    pub ty: Ty,
-    pub addr: Addr,
-    pub mbar: Addr,
-    pub src: Vec<S>,
-    pub red: Option<RedOp>,
+pub enum MbarrierOp {
+    Init {
+        count: S,
+    },
+    Inval,
+    Arrive {
+        space: Space,
+        count: S,
+        /// bytes to expect
+        expect: Option<S>,
+        d: S,
+    },
+    /// expect_tx
+    Expect {
+        space: Space,
+        bytes: S,
+    },
+    Wait {
+        /// parity, or the state that an arrive returned
+        v: S,
+        state: bool,
+        /// may block
+        try_: bool,
+        p: u32,
+    },
 }
 
 #[derive(Debug, Clone)]
 pub enum Op {
     Nop,
-    /// no effect; the four warps of a warpgroup must agree
-    SetMaxNReg(u32),
     Mov32(S, S),
     Mov64(S, S),
-    Pack64(S, S, S),
-    Unpack64(S, S, S),
-    Pack16(S, S, S),
-    Unpack16(S, S, S),
-    /// four 16-bit values <-> 64
-    Pack64x4(S, Box<[S; 4]>),
-    Unpack64x4(Box<[S; 4]>, S),
-    Timer(S, bool),
+    /// parts of `bits` each, the first lowest
+    Pack {
+        bits: u32,
+        d: S,
+        parts: Box<[S]>,
+    },
+    Unpack {
+        bits: u32,
+        parts: Box<[S]>,
+        a: S,
+    },
+    Int1(Int1, Ty, S, S),
+    Int2(Int2, Ty, S, [S; 2]),
+    Int3(Int3, S, [S; 3]),
+    Bfi {
+        ty: Ty,
+        d: S,
+        a: S,
+        b: S,
+        position: S,
+        length: S,
+    },
+    MulWide(Ty, S, [S; 2]),
+    MadWide(Ty, S, [S; 3]),
+    /// the low or the high half of the product
+    Mad {
+        high: bool,
+        ty: Ty,
+        d: S,
+        s: [S; 3],
+    },
+    Float1(Float1, Ty, Flavour, S, S),
+    Float2(Float2, Ty, Flavour, S, [S; 2]),
+    Fma(Ty, Flavour, S, [S; 3]),
+    Setp(Box<Setp>),
+    Select {
+        bytes: usize,
+        d: S,
+        a: S,
+        b: S,
+        p: PSrc,
+    },
+    Boolean(Boolean, u32, PSrc, PSrc),
+    MovPredicate(u32, PSrc),
+    Convert(Box<Conversion>),
+    /// from an address in a space to a generic one
+    ToGeneric(Space, S, S),
+    FromGeneric(Space, S, S),
+    Mapa {
+        d: S,
+        a: S,
+        rank: S,
+        wide: bool,
+    },
     ActiveMask(S),
-    B32(B2, S, S, S),
-    F32(B2, Fl, S, S, S),
-    B16(B2, bool, S, S, S),
-    B64(B2, S, S, S),
-    F64(B2, S, S, S),
-    H2(B2, Ty, S, S, S),
-    U32(U1, S, S),
-    UF32(U1, Fl, S, S),
-    U64(U1, S, S, bool),
-    UH(U1, Ty, S, S),
-    T32(T3, S, S, S, S),
-    TF32(T3, Fl, S, S, S, S),
-    T64(T3, S, S, S, S),
-    T16(T3, S, S, S, S),
-    TH(T3, Ty, S, S, S, S),
-    Lop3(u8, S, S, S, S),
-    Bfi(S, S, S, S, S, bool),
-    MulWide(bool, bool, S, S, S),
-    MadWide(bool, bool, S, S, S, S),
-    AddC {
-        sub: bool,
-        cin: bool,
-        cout: bool,
-        w64: bool,
-        d: S,
-        a: S,
-        b: S,
-    },
-    Setp(Box<SetpSpec>),
-    SetpI32 {
-        cmp: Cmp,
-        signed: bool,
-        p: u32,
-        a: S,
-        b: S,
-    },
-    Set(Box<SetpSpec>, S, bool),
-    Selp32(S, S, S, PSrc),
-    Selp64(S, S, S, PSrc),
-    Slct(S, S, S, S, bool),
-    PBin(PBool, u32, PSrc, PSrc),
-    PMov(u32, PSrc),
-    PImm(u32, bool),
-    Cvt(Box<CvtSpec>),
-    CvtPackBf16 {
-        d: S,
-        hi: S,
-        lo: S,
-    },
-    Cvt64From32 {
-        d: S,
-        a: S,
-        signed: bool,
-    },
-    CvtaTo(Sp, S, S, bool),
-    CvtaFrom(Sp, S, S, bool),
-    IsSpace(Sp, u32, S),
     Ld {
-        sp: Sp,
-        bytes: u8,
+        space: Space,
+        bytes: usize,
         addr: Addr,
-        dst: Box<[(S, Ext)]>,
+        d: Box<[(S, Extend)]>,
     },
     St {
-        sp: Sp,
-        bytes: u8,
+        space: Space,
+        bytes: usize,
         addr: Addr,
-        src: Box<[S]>,
+        s: Box<[S]>,
     },
-    Atom(Box<AtomSpec>),
+    Atom(Box<Atom>),
     Bra(u32),
-    Brx(S, Box<[u32]>),
     Exit,
     Trap,
+    Yield,
     Bar {
         id: S,
         count: Option<S>,
-        sync: bool,
+        wait: bool,
+        /// all lanes of the warp come together
+        aligned: bool,
     },
-    BarRed {
-        id: S,
-        count: Option<S>,
-        op: u8,
-        d: S,
-        pd: u32,
-        p: PSrc,
+    ClusterArrive {
+        release: bool,
     },
-    BarWarp(S),
-    Shfl {
-        mode: ShflMode,
-        d: S,
-        p: u32,
-        a: S,
-        b: S,
-        c: S,
-        m: S,
-    },
-    /// 0 all, 1 any, 2 uni, 3 ballot
-    Vote {
-        kind: u8,
-        d: S,
-        pd: u32,
-        p: PSrc,
-        m: S,
-    },
-    Match {
-        all: bool,
-        w64: bool,
-        d: S,
-        pd: u32,
-        a: S,
-        m: S,
-    },
-    Redux {
-        op: AtomOp,
-        signed: bool,
-        d: S,
-        a: S,
-        m: S,
-    },
-    Elect {
-        d: S,
-        p: u32,
-        m: S,
+    ClusterWait,
+    Exchange {
+        members: S,
+        op: Exchange,
     },
     Ldmatrix {
         trans: bool,
@@ -544,79 +484,30 @@ pub enum Op {
         s: Box<[S]>,
         addr: Addr,
     },
-    Mma(Box<MmaSpec>),
-    WgFence,
-    WgMma(Box<WgSpec>),
-    WgCommit,
-    WgWait(u32),
-    MbarInit(Addr, S),
-    MbarInval(Addr),
-    /// count slot; `expect`: bytes slot
-    MbarArrive {
-        sp: Sp,
-        addr: Addr,
-        count: S,
-        expect: S,
-        drop: bool,
-        d: S,
-    },
-    MbarExpect(Sp, Addr, S),
-    MbarComplete(Sp, Addr, S),
-    /// parity (or state) wait; `try_`: blocks
-    MbarWait {
-        addr: Addr,
-        v: S,
-        state: bool,
-        try_: bool,
-        p: u32,
-    },
-    CpAsync {
-        dst: Addr,
-        src: Addr,
-        size: u8,
-        srcsz: S,
-        ignore: Option<PSrc>,
-    },
+    Mma(Box<Mma>),
+    SetMaxNReg(u32),
+    WgmmaFence,
+    Wgmma(Box<Wgmma>),
+    WgmmaCommit,
+    WgmmaWait(usize),
+    Mbarrier(Addr, MbarrierOp),
+    CpAsync(Box<CpAsync>),
     CpCommit,
-    CpWait(u32),
-    CpMbarArrive {
-        addr: Addr,
+    CpWait(usize),
+    CpArrive {
+        mbarrier: Addr,
         noinc: bool,
     },
-    Tload(Box<TensorSpec>),
-    Tstore(Box<TensorSpec>),
-    BulkLoad(Box<BulkSpec>),
-    /// from the own shared memory to that of a CTA of the cluster
-    BulkShared(Box<BulkSpec>),
-    StAsync(Box<StAsyncSpec>),
-    BulkStore(Box<BulkSpec>),
+    BulkLoad(Box<BulkLoad>),
+    BulkStore(Box<BulkStore>),
     BulkCommit,
-    BulkWait(u32, bool),
+    BulkWait {
+        pending: usize,
+        read: bool,
+    },
     FenceProxy,
     /// fence.mbarrier_init
     FenceInit,
-    Yield,
-    Mapa {
-        d: S,
-        a: S,
-        rank: S,
-        w64: bool,
-    },
-    /// barrier.cluster.arrive; whether it releases
-    ClusterArrive(bool),
-    ClusterWait,
-}
-
-#[derive(Debug, Clone)]
-pub struct SetpSpec {
-    pub cmp: Cmp,
-    pub ty: Ty,
-    pub p: u32,
-    pub q: u32,
-    pub a: S,
-    pub b: S,
-    pub c: Option<(PBool, PSrc)>,
-    pub ftz: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -624,46 +515,106 @@ pub struct Inst {
     pub op: Op,
     pub guard: Option<PSrc>,
     pub line: u32,
-    /// range in `Code::uses` / `Code::defs`
+    /// ranges in `Code::uses` and `Code::defs`
     pub uses: (u32, u32),
     pub defs: (u32, u32),
 }
 
+/// What a slot holds from the start: `%tid` and the like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Special {
-    Tid(u8),
-    Ntid(u8),
-    Ctaid(u8),
-    Nctaid(u8),
+    Tid(usize),
+    Ntid(usize),
+    Ctaid(usize),
+    Nctaid(usize),
     Lane,
     Warp,
-    NWarp,
+    Warps,
     Zero,
-    One,
-    LaneMask(u8),
-    DynSmem,
-    TotalSmem,
-    ClusterId(u8),
-    NClusterId(u8),
-    ClusterCtaid(u8),
-    ClusterNctaid(u8),
+    LaneMask(LaneMask),
+    DynamicShared,
+    TotalShared,
+    ClusterId(usize),
+    ClusterCount(usize),
+    CtaInCluster(usize),
+    ClusterShape(usize),
     ClusterRank,
     ClusterSize,
-    ExplicitCluster,
+    IsCluster,
     /// address of a shared variable: it holds the rank of the CTA
     SharedAddr(u32),
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LaneMask {
+    Eq,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+}
+
+/// The instructions of a kernel.
 #[derive(Debug, Clone)]
 pub struct Code {
     pub insts: Vec<Inst>,
-    pub uses: Vec<S>,
-    pub defs: Vec<S>,
-    pub nslots: u32,
-    pub npred: u32,
-    pub consts: Vec<(S, u64)>,
+    uses: Vec<S>,
+    defs: Vec<S>,
+    pub slots: u32,
+    /// the last one is always true
+    pub predicates: u32,
+    pub constants: Vec<(S, u64)>,
     pub specials: Vec<(S, Special)>,
-    pub reg_names: Vec<String>,
-    /// static findings: (line, message)
-    pub lint: Vec<(u32, String)>,
+    pub register_names: Vec<String>,
+    pub has_wgmma: bool,
+}
+
+impl Code {
+    pub fn new() -> Self {
+        Self {
+            insts: vec![],
+            uses: vec![],
+            defs: vec![],
+            slots: 0,
+            predicates: 0,
+            constants: vec![],
+            specials: vec![],
+            register_names: vec![],
+            has_wgmma: false,
+        }
+    }
+
+    pub fn push(&mut self, op: Op, guard: Option<PSrc>, line: u32, uses: &[S], defs: &[S]) {
+        self.has_wgmma |= matches!(op, Op::Wgmma(_));
+        let (u, d) = (self.uses.len() as u32, self.defs.len() as u32);
+        self.uses.extend(uses);
+        self.defs.extend(defs);
+        let (uses, defs) = (
+            (u, self.uses.len() as u32),
+            (d, self.defs.len() as u32),
+        );
+        self.insts.push(Inst {
+            op,
+            guard,
+            line,
+            uses,
+            defs,
+        });
+    }
+
+    /// The register slots that an instruction reads.
+    pub fn uses(&self, pc: u32) -> &[S] {
+        let (from, to) = self.insts[pc as usize].uses;
+        &self.uses[from as usize..to as usize]
+    }
+
+    /// Those that it writes.
+    pub fn defs(&self, pc: u32) -> &[S] {
+        let (from, to) = self.insts[pc as usize].defs;
+        &self.defs[from as usize..to as usize]
+    }
+
+    pub fn line(&self, pc: u32) -> u32 {
+        self.insts[pc as usize].line
+    }
 }

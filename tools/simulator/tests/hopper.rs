@@ -2,11 +2,9 @@
 
 #[path = "../../../tests/common/mod.rs"]
 mod common;
+mod device;
 
-use std::io::Write;
-use std::path::PathBuf;
-
-use audit::{Arch, Nvrtc};
+use audit::Arch;
 use common::cases::Case;
 use common::device::{Layout, checks, forward_checks, inputs, options, run, run_forward};
 use common::tolerance::assert_all;
@@ -14,19 +12,10 @@ use diff_flash_attn::tuning::{HopperSettings, Schedule};
 use diff_flash_attn::{
     DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, forward, forward_schedule,
 };
-use simulator::{Run, Simulator};
+use simulator::Simulator;
 
-/// A simulated device, or a printed line about the absence of NVRTC.
-fn device() -> Option<Simulator> {
-    let wheels = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/cuda-wheels");
-    let root = std::env::var_os("CUDA_PATH").map_or(PathBuf::from(wheels), PathBuf::from);
-    match Nvrtc::open(&root) {
-        Ok(nvrtc) => Some(Simulator::new(Arch::Sm90a, nvrtc, &Run::USUAL).unwrap()),
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "SKIPPED, nothing simulated: {error:#}");
-            None
-        }
-    }
+fn hopper() -> Option<Simulator> {
+    device::device(Arch::Sm90a)
 }
 
 /// Asks for the kernel by name: a problem that it does not take is an error.
@@ -105,7 +94,7 @@ fn case(i: usize, [head_dim, value_dim]: [usize; 2], maps: usize) -> (Case, Layo
 }
 
 fn cover(dims: [usize; 2], maps: usize, range: core::ops::Range<usize>) {
-    let Some(device) = device() else { return };
+    let Some(device) = hopper() else { return };
     for i in range {
         let (case, mut layout) = case(i, dims, maps);
         // Halves of a value that lie apart must be whole panels; others take the portable kernel.
@@ -166,7 +155,7 @@ fn standard_attention() {
 /// What the kernel saves is what the portable backward kernels read.
 #[test]
 fn backward_of_what_was_saved() {
-    let Some(device) = device() else { return };
+    let Some(device) = hopper() else { return };
     let problem = Problem {
         batch: 1,
         query_len: 70,
@@ -189,7 +178,7 @@ fn backward_of_what_was_saved() {
 
 #[test]
 fn settings_by_hand() {
-    let Some(device) = device() else { return };
+    let Some(device) = hopper() else { return };
     let settings = |keys, key_stages, value_stages, consumers, cluster| HopperSettings {
         keys,
         key_stages,
@@ -247,7 +236,7 @@ fn refusal(device: &Simulator, inputs: &Inputs, options: &Options) -> String {
 
 #[test]
 fn chosen_where_it_can_be() {
-    let Some(device) = device() else { return };
+    let Some(device) = hopper() else { return };
     for layout in LAYOUTS {
         let (_, inputs, options) = taken(&device, layout);
         let chosen = forward_schedule(device.client(), &inputs, &options).unwrap();
@@ -266,7 +255,7 @@ fn chosen_where_it_can_be() {
 
 #[test]
 fn portable_where_tma_cannot_reach() {
-    let Some(device) = device() else { return };
+    let Some(device) = hopper() else { return };
     let (case, inputs, options) = taken(&device, Layout::Unaligned);
     let problem = refusal(&device, &inputs, &options);
     assert!(
@@ -279,7 +268,7 @@ fn portable_where_tma_cannot_reach() {
 
 #[test]
 fn refusals_say_why() {
-    let Some(device) = device() else { return };
+    let Some(device) = hopper() else { return };
     let (_, inputs, options) = taken(&device, Layout::Interleaved);
     let scaled = Options {
         scale: Some(-0.125),
@@ -338,7 +327,7 @@ fn refusals_say_why() {
 
 #[test]
 fn settings_that_cannot_be() {
-    let Some(device) = device() else { return };
+    let Some(device) = hopper() else { return };
     let (_, inputs, options) = taken(&device, Layout::Interleaved);
     let good = HopperSettings {
         keys: 64,

@@ -1,197 +1,169 @@
-//! Instructions that exchange data between the lanes of a warp.
-use super::*;
+//! A warp: registers, and where its lanes are.
 
-impl<'a> Cluster<'a> {
-    /// `mask`: the lanes taking part, all of them here.
-    pub(super) fn warp_op(
-        &mut self,
-        pc: u32,
-        wi: usize,
-        rf: Rf,
-        ps: Preds,
-        mask: u32,
-        op: &Op,
-    ) -> R<()> {
-        match op {
-            Op::BarWarp(_) => {}
-            Op::Shfl {
-                mode,
-                d,
-                p,
-                a,
-                b,
-                c,
-                ..
-            } => {
-                let x = unsafe { *rf.p(*a) };
-                let mut pr = 0;
-                let mut z = [0u32; 32];
-                #[allow(clippy::needless_range_loop)]
-                for l in 0..32usize {
-                    let bv = rf.get(*b, l) & 31;
-                    let cv = rf.get(*c, l);
-                    let seg = cv >> 8 & 31;
-                    let clamp = cv & 31;
-                    let maxl = (l as u32 & seg) | (clamp & !seg);
-                    let minl = l as u32 & seg;
-                    let (j, ok) = match mode {
-                        ShflMode::Up => {
-                            let j = l as i32 - bv as i32;
-                            (j, j >= maxl as i32)
-                        }
-                        ShflMode::Down => {
-                            let j = l as i32 + bv as i32;
-                            (j, j <= maxl as i32)
-                        }
-                        ShflMode::Bfly => {
-                            let j = (l as u32 ^ bv) as i32;
-                            (j, j <= maxl as i32)
-                        }
-                        ShflMode::Idx => {
-                            let j = (minl | (bv & !seg)) as i32;
-                            (j, j <= maxl as i32)
-                        }
-                    };
-                    let j = if ok { j as usize } else { l };
-                    pr |= (ok as u32) << l;
-                    z[l] = x[j & 31];
-                    if mask >> l & 1 == 1 && mask >> (j & 31) & 1 == 0 {
-                        z[l] = 0x7fff_ffff;
-                        self.report(Policy::Warn, At { pc, wi, l }, 4, || {
-                            format!("shfl reads lane {j}, which does not take part")
-                        })?;
-                    }
-                }
-                lanes(mask, |l| rf.set(*d, l, z[l]));
-                ps.set(*p, mask, pr);
-            }
-            Op::Vote { kind, d, pd, p, m } => {
-                let mm = rf.get(*m, mask.trailing_zeros() as usize) & mask;
-                let v = ps.get(*p) & mm;
-                match kind {
-                    0 => ps.set(*pd, mask, if v == mm { !0 } else { 0 }),
-                    1 => ps.set(*pd, mask, if v != 0 { !0 } else { 0 }),
-                    2 => ps.set(*pd, mask, if v == mm || v == 0 { !0 } else { 0 }),
-                    _ => lanes(mask, |l| rf.set(*d, l, v)),
-                }
-            }
-            Op::Match {
-                all, w64, d, pd, a, ..
-            } => {
-                let val = |l: usize| {
-                    if *w64 {
-                        rf.get64(*a, l)
-                    } else {
-                        rf.get(*a, l) as u64
-                    }
-                };
-                let mut res = [0u32; 32];
-                lanes(mask, |l| {
-                    lanes(mask, |k| res[l] |= ((val(k) == val(l)) as u32) << k)
-                });
-                if *all {
-                    let same = res[mask.trailing_zeros() as usize] == mask;
-                    ps.set(*pd, mask, if same { !0 } else { 0 });
-                    lanes(mask, |l| rf.set(*d, l, if same { mask } else { 0 }));
-                } else {
-                    lanes(mask, |l| rf.set(*d, l, res[l]));
-                }
-            }
-            Op::Redux {
-                op, signed, d, a, ..
-            } => {
-                let mut acc: Option<u32> = None;
-                lanes(mask, |l| {
-                    let v = rf.get(*a, l);
-                    acc = Some(match acc {
-                        None => v,
-                        Some(x) => match op {
-                            AtomOp::Add => x.wrapping_add(v),
-                            AtomOp::And => x & v,
-                            AtomOp::Or => x | v,
-                            AtomOp::Xor => x ^ v,
-                            AtomOp::Min if *signed => (x as i32).min(v as i32) as u32,
-                            AtomOp::Max if *signed => (x as i32).max(v as i32) as u32,
-                            AtomOp::Min => x.min(v),
-                            _ => x.max(v),
-                        },
-                    });
-                });
-                lanes(mask, |l| rf.set(*d, l, acc.unwrap_or(0)));
-            }
-            Op::Elect { d, p, .. } => {
-                let leader = mask.trailing_zeros();
-                lanes(mask, |l| rf.set(*d, l, leader));
-                ps.set(*p, mask, 1 << leader);
-            }
-            Op::Ldmatrix { trans, d, addr } => {
-                let mut mats = vec![[[0u16; 8]; 8]; d.len()];
-                for (mi, mat) in mats.iter_mut().enumerate() {
-                    for (r, row) in mat.iter_mut().enumerate() {
-                        let l = mi * 8 + r;
-                        let a = self.ea(rf, addr, l);
-                        if a & 15 != 0 {
-                            return self.fail(
-                                At { pc, wi, l },
-                                format!("ldmatrix row address 0x{a:x} is not 16-byte aligned"),
-                            );
-                        }
-                        let mut b = [0u8; 16];
-                        self.read(At { pc, wi, l }, Sp::Shared, a, &mut b)?;
-                        for (i, x) in row.iter_mut().enumerate() {
-                            *x = u16::from_le_bytes([b[2 * i], b[2 * i + 1]]);
-                        }
-                    }
-                }
-                for (mi, mat) in mats.iter().enumerate() {
-                    for l in 0..32 {
-                        let (g, t) = (l / 4, l % 4);
-                        let (x, y) = if *trans {
-                            (mat[2 * t][g], mat[2 * t + 1][g])
-                        } else {
-                            (mat[g][2 * t], mat[g][2 * t + 1])
-                        };
-                        rf.set(d[mi], l, x as u32 | (y as u32) << 16);
-                    }
-                }
-            }
-            Op::Stmatrix { trans, s, addr } => {
-                for (mi, sl) in s.iter().enumerate() {
-                    let mut mat = [[0u16; 8]; 8];
-                    for l in 0..32 {
-                        let (g, t) = (l / 4, l % 4);
-                        let v = rf.get(*sl, l);
-                        if *trans {
-                            mat[2 * t][g] = v as u16;
-                            mat[2 * t + 1][g] = (v >> 16) as u16;
-                        } else {
-                            mat[g][2 * t] = v as u16;
-                            mat[g][2 * t + 1] = (v >> 16) as u16;
-                        }
-                    }
-                    for (r, row) in mat.iter().enumerate() {
-                        let l = mi * 8 + r;
-                        let a = self.ea(rf, addr, l);
-                        if a & 15 != 0 {
-                            return self.fail(
-                                At { pc, wi, l },
-                                format!("stmatrix row address 0x{a:x} is not 16-byte aligned"),
-                            );
-                        }
-                        let mut b = [0u8; 16];
-                        for i in 0..8 {
-                            b[2 * i..2 * i + 2].copy_from_slice(&row[i].to_le_bytes());
-                        }
-                        self.write(At { pc, wi, l }, Sp::Shared, a, &b)?;
-                    }
-                }
-            }
-            Op::Mma(s) => {
-                crate::mma::mma_sync(rf, s);
-                self.stats.mma += 1;
-            }
-            _ => unreachable!(),
+use super::cp_async::LaneCopies;
+use super::order::Clock;
+use super::stores::LaneStores;
+use super::wgmma::Outstanding;
+use super::{Job, address};
+use crate::alu::registers::Registers;
+use crate::ir::*;
+
+/// What a group of lanes waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Run,
+    /// at this named barrier
+    Barrier(usize),
+    /// at barrier.cluster
+    Cluster,
+    /// for the other lanes of a mask
+    Lanes(u32),
+    /// for this parity of the mbarrier at this offset of its CTA
+    Mbarrier(usize, u32),
+    /// until all warps of the warpgroup have issued this many wgmmas
+    Wgmma(usize),
+    /// spins: a test_wait failed, or nanosleep
+    Yield,
+}
+
+/// Lanes that are at the same instruction.
+#[derive(Debug, Clone, Copy)]
+pub struct Group {
+    pub pc: u32,
+    pub mask: u32,
+    pub state: State,
+}
+
+pub struct Warp {
+    /// rank of its CTA in the cluster
+    pub cta: usize,
+    /// index of its first thread in the CTA
+    pub thread0: usize,
+    pub registers: Registers,
+    pub groups: Vec<Group>,
+    /// lanes that exist
+    pub present: u32,
+    /// lanes that have not exited
+    pub alive: u32,
+    pub local: Vec<u8>,
+    pub copies: Vec<LaneCopies>,
+    pub stores: Vec<LaneStores>,
+    /// another group than that with the lowest pc is to run
+    pub fair: bool,
+    pub wgmma: Outstanding,
+    pub instructions: u64,
+    /// operands of setmaxnreg
+    pub max_registers: Vec<u32>,
+    /// the last failed try_wait timed out
+    pub timed_out: bool,
+    /// lanes that arrived at the current phase of barrier.cluster
+    pub cluster_arrived: u32,
+    /// lanes whose phase of barrier.cluster completed, but that did not wait for it yet
+    pub cluster_done: u32,
+    /// what it knows of the other warps of the cluster
+    pub clock: Clock,
+    /// per CTA: time and instruction of the last access to its shared memory
+    pub touched: Vec<(u32, u32)>,
+}
+
+impl Warp {
+    /// The warp of an index in the CTA of a rank.
+    pub fn new(job: &Job, cta: [u32; 3], rank: usize, index: usize) -> Self {
+        let threads = (job.threads() - index as u32 * 32).min(32);
+        let present = u32::MAX >> (32 - threads);
+        let ctas = job.cluster.unwrap_or([1; 3]).iter().product::<u32>() as usize;
+        let all = if ctas > 1 { ctas * job.warps() } else { 0 };
+        Self {
+            cta: rank,
+            thread0: index * 32,
+            registers: registers(job, cta, rank as u32, index as u32),
+            groups: vec![Group {
+                pc: 0,
+                mask: present,
+                state: State::Run,
+            }],
+            present,
+            alive: present,
+            local: vec![0xff; job.local_bytes * 32],
+            copies: vec![LaneCopies::default(); 32],
+            stores: vec![LaneStores::default(); 32],
+            fair: false,
+            wgmma: Outstanding::new(job.code),
+            instructions: 0,
+            max_registers: vec![],
+            timed_out: false,
+            cluster_arrived: 0,
+            cluster_done: 0,
+            clock: Clock::start(rank * job.warps() + index, all),
+            touched: vec![(0, 0); ctas],
         }
-        Ok(())
+    }
+
+    /// Index of its warpgroup in the CTA.
+    pub fn warpgroup(&self) -> usize {
+        self.thread0 / 128
+    }
+
+    /// Its position in the warpgroup.
+    pub fn in_warpgroup(&self) -> usize {
+        self.thread0 / 32 % 4
+    }
+
+    pub fn wait(&mut self, pc: u32, mask: u32, state: State) {
+        if mask != 0 {
+            self.groups.push(Group { pc, mask, state });
+        }
+    }
+}
+
+fn registers(job: &Job, cta: [u32; 3], rank: u32, warp: u32) -> Registers {
+    let code = job.code;
+    let mut words = vec![[0; 32]; code.slots as usize];
+    for (slot, v) in &code.constants {
+        words[*slot as usize] = [*v as u32; 32];
+        words[*slot as usize + 1] = [(*v >> 32) as u32; 32];
+    }
+    for (slot, s) in &code.specials {
+        let lane = |l| special(job, *s, cta, rank, warp, l as u32);
+        words[*slot as usize] = std::array::from_fn(lane);
+    }
+    let mut predicates = vec![0; code.predicates as usize];
+    predicates[code.predicates as usize - 1] = u32::MAX;
+    Registers { words, predicates }
+}
+
+fn special(job: &Job, s: Special, cta: [u32; 3], rank: u32, warp: u32, lane: u32) -> u32 {
+    let (grid, block) = (job.launch.grid, job.launch.block);
+    let shape = job.cluster.unwrap_or([1; 3]);
+    let t = warp * 32 + lane;
+    match s {
+        Special::Tid(a) => [t % block[0], t / block[0] % block[1], t / (block[0] * block[1])][a],
+        Special::Ntid(a) => block[a],
+        Special::Ctaid(a) => cta[a],
+        Special::Nctaid(a) => grid[a],
+        Special::ClusterId(a) => cta[a] / shape[a],
+        Special::ClusterCount(a) => grid[a] / shape[a],
+        Special::CtaInCluster(a) => cta[a] % shape[a],
+        Special::ClusterShape(a) => shape[a],
+        Special::ClusterRank => rank,
+        Special::ClusterSize => shape.iter().product(),
+        Special::IsCluster => job.cluster.is_some() as u32,
+        Special::SharedAddr(offset) => rank << address::RANK_SHIFT | offset,
+        Special::Lane => lane,
+        Special::Warp => warp,
+        Special::Warps => job.warps() as u32,
+        Special::Zero => 0,
+        Special::LaneMask(mask) => {
+            let eq = 1u32 << lane;
+            match mask {
+                LaneMask::Eq => eq,
+                LaneMask::Lt => eq - 1,
+                LaneMask::Le => eq | (eq - 1),
+                LaneMask::Gt => !(eq | (eq - 1)),
+                LaneMask::Ge => !(eq - 1),
+            }
+        }
+        Special::DynamicShared => job.launch.shared as u32,
+        Special::TotalShared => job.shared_bytes as u32,
     }
 }
