@@ -15,12 +15,9 @@ pub(crate) fn arguments(memory: &mut Memory, given: &KernelArguments) -> Result<
         arguments.push(match resource {
             KernelResource::Buffer(binding) => memory.buffer(binding)?.into(),
             KernelResource::TensorMap(tensor) => {
-                let base = memory.buffer(&tensor.binding)?.addr;
+                let base = memory.buffer(&tensor.binding)?.address;
                 let map = tensor_map(&tensor.map, base)?;
-                let map = memory.device.tensor_map(map);
-                map.map_err(anyhow::Error::msg)
-                    .context("a tensor map")?
-                    .into()
+                memory.device.tensor_map(map)?.into()
             }
         });
     }
@@ -46,8 +43,10 @@ fn tensor_map(meta: &TensorMapMeta, base: u64) -> Result<TensorMap> {
     let TensorMapFormat::Tiled(tiled) = &meta.format else {
         bail!("only tiled tensor maps are simulated");
     };
-    let plain = meta.interleave == TensorMapInterleave::None;
-    ensure!(plain, "interleaved tensor maps are not simulated");
+    let plain = meta.interleave == TensorMapInterleave::None
+        && meta.oob_fill == OobFill::Zero
+        && meta.elem_stride.iter().all(|stride| *stride == 1);
+    ensure!(plain, "only plain tensor maps are simulated");
     let ty = element(&meta.elem_ty)?;
     let strides = meta.metadata.strides().iter().rev().skip(1);
     Ok(TensorMap {
@@ -62,9 +61,7 @@ fn tensor_map(meta: &TensorMapMeta, base: u64) -> Result<TensorMap> {
             .collect(),
         strides: strides.map(|n| (*n * ty.bytes()) as u64).collect(),
         box_dims: tiled.tile_size.iter().rev().map(|n| *n as u32).collect(),
-        elem_strides: meta.elem_stride.iter().rev().map(|n| *n as u32).collect(),
         swizzle: swizzle(meta.swizzle)?,
-        oob_nan: meta.oob_fill == OobFill::NaN,
     })
 }
 

@@ -25,7 +25,7 @@ use cubecl_server::server::{
 use cubecl_server::storage::{BytesResource, BytesStorage, ManagedResource};
 
 use crate::memory::Memory;
-use crate::runner::{Run, Runner};
+use crate::runner::Runner;
 
 /// A CUDA device that runs in the PTX simulator.
 pub struct Simulator {
@@ -33,15 +33,15 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// A device of the given architecture, which runs every launch in each of `runs`.
+    /// A device of the given architecture.
     ///
     /// # Errors
     /// If CubeCL does not take the device, as after 65536 of them.
-    pub fn new(arch: Arch, nvrtc: Nvrtc, runs: &[Run]) -> Result<Self> {
+    pub fn new(arch: Arch, nvrtc: Nvrtc) -> Result<Self> {
         static DEVICES: AtomicU16 = AtomicU16::new(0);
 
         let device = DeviceId::new(0, DEVICES.fetch_add(1, Ordering::Relaxed));
-        let runner = Runner::new(arch, nvrtc, runs);
+        let runner = Runner::new(arch, nvrtc);
         let server = SimulatingServer::new(device, arch, Some(runner));
         let client = Client::try_init(device, server)
             .map_err(|error| anyhow!("the simulated device is refused: {error:?}"))?;

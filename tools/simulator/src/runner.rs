@@ -1,57 +1,28 @@
-//! One launch: compiled once, then run in every order, with results compared.
+//! One launch: compiled once, then run in every order.
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use audit::source::{Source, emit};
 use audit::{Arch, Kernel, Nvrtc};
 use cubecl_server::server::KernelArguments;
-use ptxsim::{Config, Mode, Module, Schedule};
+use ptxsim::{Launch, Module};
 
 use crate::arguments::arguments;
 use crate::memory::Memory;
-
-/// An order of events that a GPU could choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
-    /// When copies and products of the background take effect.
-    pub mode: Mode,
-    /// Which warp goes on next.
-    pub schedule: Schedule,
-}
-
-impl Run {
-    /// Everything at once and in turn, and everything as late as it can be, with either end of the cube ahead.
-    pub const USUAL: [Run; 3] = [
-        Run {
-            mode: Mode::Eager,
-            schedule: Schedule::RoundRobin,
-        },
-        Run {
-            mode: Mode::Lazy,
-            schedule: Schedule::LowFirst,
-        },
-        Run {
-            mode: Mode::Lazy,
-            schedule: Schedule::HighFirst,
-        },
-    ];
-}
 
 /// Compiles and runs kernels for one architecture.
 pub(crate) struct Runner {
     arch: Arch,
     nvrtc: Nvrtc,
-    runs: Vec<Run>,
     modules: HashMap<String, (Source, Module)>,
 }
 
 impl Runner {
-    pub fn new(arch: Arch, nvrtc: Nvrtc, runs: &[Run]) -> Self {
+    pub fn new(arch: Arch, nvrtc: Nvrtc) -> Self {
         Self {
             arch,
             nvrtc,
-            runs: runs.to_vec(),
             modules: HashMap::new(),
         }
     }
@@ -71,47 +42,14 @@ impl Runner {
         }
         let (source, module) = &self.modules[&name];
         let arguments = arguments(memory, given)?;
-        let before = memory.snapshot(given);
-        let mut first: Option<(Run, Vec<Vec<u8>>)> = None;
-        for run in &self.runs {
-            memory.restore(&before);
-            let config = Config {
-                mode: run.mode,
-                schedule: run.schedule,
-                parallel: true,
-                ..Config::default()
-            };
-            let done = memory.device.launch(
-                module,
-                &source.entry,
-                grid,
-                source.cube_dim,
-                source.shared_memory,
-                &arguments,
-                &config,
-            );
-            let stats = done.with_context(|| format!("{} in {run:?}", source.entry))?;
-            ensure!(
-                stats.warnings.is_empty(),
-                "{} in {run:?}: {:?}",
-                source.entry,
-                stats.warnings
-            );
-            let after = before
-                .iter()
-                .map(|(buffer, _)| memory.device.download(*buffer));
-            let after: Vec<Vec<u8>> = after.collect();
-            match &first {
-                None => first = Some((*run, after)),
-                Some((other, expected)) if *expected != after => {
-                    bail!(
-                        "{}: {run:?} and {other:?} give different results",
-                        source.entry
-                    )
-                }
-                Some(_) => {}
-            }
-        }
+        let launch = Launch {
+            shared: source.shared_memory,
+            ..Launch::new(grid, source.cube_dim)
+        };
+        let device = &mut memory.device;
+        device
+            .launch_in_all_orders(module, &source.entry, &launch, &arguments)
+            .with_context(|| source.entry.clone())?;
         Ok(())
     }
 }
