@@ -1,7 +1,7 @@
 //! From CubeCL's arguments of a launch to those of the simulator, in the order of the CUDA runtime: resources, what is
 //! read of shapes and strides at run time, then scalars.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use cubecl_core::ir::{ElemType, FloatKind};
 use cubecl_server::server::{KernelArguments, KernelResource, TensorMapMeta};
 use cubecl_server::tma::{OobFill, TensorMapFormat, TensorMapInterleave, TensorMapSwizzle};
