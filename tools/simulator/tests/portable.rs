@@ -50,7 +50,7 @@ fn verify(arch: Arch, problem: Problem, layout: Layout) {
         return;
     };
     let lambda = [problem.batch, problem.query_len, problem.heads];
-    let case = Case::random(problem, &lambda, problem.norm.is_some(), 3);
+    let case = Case::random(problem, &lambda, problem.norm.is_some(), 4);
     let ours = run(device.client(), &case, layout, PORTABLE);
     assert_all(&format!("{arch} {layout:?}"), &checks(&case, &ours));
 }
