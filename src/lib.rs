@@ -67,7 +67,7 @@ pub mod tuning;
 
 pub use attention::{
     Forward, Gradients, Inputs, Options, Saved, Tuning, backward, backward_into, forward,
-    forward_into,
+    forward_into, forward_schedule,
 };
 pub use cubecl::prelude::Client;
 pub use error::{Error, Result};

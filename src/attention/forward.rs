@@ -3,19 +3,25 @@
 use cubecl::prelude::*;
 
 use super::check::{check_device, check_last_axis, check_row_major, check_shape, check_type};
+#[cfg(feature = "hopper")]
+use super::hopper;
 use super::inputs::{Axes, AxisStrides, Checked, Inputs, Options};
 use super::launch::{
     band, buffer, check_launch, check_loops, check_reach, choose_tile, optional, strides,
     vector_width,
 };
+#[cfg(not(feature = "hopper"))]
+use crate::error::Error;
 use crate::error::Result;
+#[cfg(feature = "hopper")]
+use crate::kernels::hopper::shape::HopperShape;
 use crate::kernels::portable::forward::{
     ForwardNumbersLaunch, ForwardShape, ForwardStridesLaunch, attention_forward,
 };
 use crate::kernels::portable::tile::Tile;
 use crate::problem::Problem;
 use crate::tensor::{DType, Tensor, row_major};
-use crate::tuning::{Limits, Pass};
+use crate::tuning::{Limits, Pass, Schedule};
 
 /// What [`forward`] returns.
 #[derive(Debug, Clone)]
@@ -63,13 +69,7 @@ pub struct Saved {
 pub fn forward(client: &Client, inputs: &Inputs, options: &Options) -> Result<Forward> {
     let problem = inputs.problem(options)?;
     problem.dtype.check(client)?;
-    let shape = [
-        problem.batch,
-        problem.query_len,
-        problem.heads,
-        problem.value_dim,
-    ];
-    let output = Tensor::empty(client, problem.dtype, &shape);
+    let output = Tensor::empty(client, problem.dtype, &output_shape(&problem));
     let saved = options
         .save_for_backward
         .then(|| Saved::empty(client, &problem, &output));
@@ -112,15 +112,50 @@ pub fn forward_into(
     if let Some(saved) = saved {
         saved.check(client, problem, true)?;
     }
-    launch(
-        client,
-        inputs,
-        options,
-        &checked,
-        output,
-        &output_axes,
-        saved,
-    )
+    let outputs = Outputs::new(problem, output, &output_axes, saved)?;
+    match plan(client, inputs, options, &checked, &outputs)? {
+        Plan::Portable(tile) => launch(client, inputs, &checked, &outputs, tile)?,
+        #[cfg(feature = "hopper")]
+        Plan::Hopper(shape) => hopper::launch(client, inputs, &checked, &outputs, shape)?,
+    }
+    check_launch(client, "forward", output)
+}
+
+/// The kernel that [`forward`] takes for a problem on a device.
+///
+/// ```
+/// use diff_flash_attn::tuning::Schedule;
+/// use diff_flash_attn::{DType, Inputs, Options, Tensor, device, forward_schedule};
+/// # fn main() -> Result<(), diff_flash_attn::Error> {
+/// let client = device::default_client()?;
+/// let ones = |shape: &[usize]| Tensor::from_f32(&client, DType::F32, shape, &vec![1.0; shape.iter().product()]);
+/// let inputs = Inputs::standard(ones(&[1, 5, 2, 8])?, ones(&[1, 5, 2, 8])?, ones(&[1, 5, 2, 8])?);
+/// // Tensor cores have no f32.
+/// assert_eq!(forward_schedule(&client, &inputs, &Options::default())?, Schedule::Portable);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// Those of [`forward`] that come before the launch, among them [`Error::Settings`] with the reason if
+/// [`Tuning::schedule`](crate::Tuning) asks for a kernel that cannot take the problem.
+pub fn forward_schedule(client: &Client, inputs: &Inputs, options: &Options) -> Result<Schedule> {
+    let checked = inputs.check(options)?;
+    let problem = &checked.problem;
+    problem.dtype.check(client)?;
+    check_inputs_device(client, inputs)?;
+    // The tensors that `forward` would make, in name only: CubeCL allocates when memory is first used.
+    let output = Tensor::empty(client, problem.dtype, &output_shape(problem));
+    let axes = output_axes(client, problem, &output)?;
+    let saved = options
+        .save_for_backward
+        .then(|| Saved::empty(client, problem, &output));
+    let outputs = Outputs::new(problem, &output, &axes, saved.as_ref())?;
+    Ok(match plan(client, inputs, options, &checked, &outputs)? {
+        Plan::Portable(_) => Schedule::Portable,
+        #[cfg(feature = "hopper")]
+        Plan::Hopper(_) => Schedule::Hopper,
+    })
 }
 
 pub(super) fn check_inputs_device(client: &Client, inputs: &Inputs) -> Result<()> {
@@ -140,13 +175,19 @@ pub(super) fn check_inputs_device(client: &Client, inputs: &Inputs) -> Result<()
     check_device(client, &given)
 }
 
+fn output_shape(problem: &Problem) -> [usize; 4] {
+    let Problem {
+        batch,
+        query_len,
+        heads,
+        value_dim,
+        ..
+    } = *problem;
+    [batch, query_len, heads, value_dim]
+}
+
 fn output_axes(client: &Client, problem: &Problem, output: &Tensor) -> Result<Axes> {
-    let shape = [
-        problem.batch,
-        problem.query_len,
-        problem.heads,
-        problem.value_dim,
-    ];
+    let shape = output_shape(problem);
     writable(client, "output", output, problem.dtype, &shape)?;
     Axes::of("output", output, &[4], "[B, Nq, H, dv]")
 }
@@ -230,7 +271,96 @@ fn saves_outputs(problem: &Problem) -> bool {
     problem.maps == 2 || problem.norm.is_some()
 }
 
-fn shape_of(problem: &Problem, inputs: &Inputs, saved: bool, tile: Tile) -> ForwardShape {
+/// What the kernels write to, and how those tensors lie.
+pub(super) struct Outputs<'a> {
+    pub output: &'a Tensor,
+    /// O and O_2, where the output alone does not hold them.
+    pub saved: Option<&'a Tensor>,
+    pub lse: Option<&'a Tensor>,
+    pub output_strides: AxisStrides,
+    pub saved_strides: AxisStrides,
+    pub lse_strides: AxisStrides,
+}
+
+impl<'a> Outputs<'a> {
+    fn new(
+        problem: &Problem,
+        output: &'a Tensor,
+        output_axes: &Axes,
+        saved: Option<&'a Saved>,
+    ) -> Result<Self> {
+        let saved_axes = saved.map(Saved::axes).transpose()?;
+        Ok(Self {
+            output,
+            saved: saved
+                .filter(|_| saves_outputs(problem))
+                .map(|saved| &saved.outputs),
+            lse: saved.map(|saved| &saved.lse),
+            output_strides: output_axes.strides,
+            saved_strides: saved_axes.map_or(AxisStrides::default(), |axes| axes.strides),
+            lse_strides: lse_strides(problem),
+        })
+    }
+}
+
+/// Which kernel, and how.
+enum Plan {
+    Portable(Tile),
+    #[cfg(feature = "hopper")]
+    Hopper(HopperShape),
+}
+
+/// The kernel that the options ask for, or the fastest that can.
+fn plan(
+    client: &Client,
+    inputs: &Inputs,
+    options: &Options,
+    checked: &Checked,
+    outputs: &Outputs<'_>,
+) -> Result<Plan> {
+    let asked = options.tuning.asked();
+    if asked != Some(Schedule::Portable) {
+        let planned = plan_hopper(client, inputs, options, checked, outputs);
+        if planned.is_ok() || asked == Some(Schedule::Hopper) {
+            return planned;
+        }
+    }
+    let problem = &checked.problem;
+    let limits = Limits::of(client);
+    let chosen = options.tuning.forward;
+    let tile = choose_tile(&limits, Pass::Forward, problem, chosen, |tile| {
+        shape_of(problem, inputs, outputs, tile).shared_memory()
+    })?;
+    Ok(Plan::Portable(tile))
+}
+
+#[cfg(feature = "hopper")]
+fn plan_hopper(
+    client: &Client,
+    inputs: &Inputs,
+    options: &Options,
+    checked: &Checked,
+    outputs: &Outputs<'_>,
+) -> Result<Plan> {
+    let chosen = options.tuning.hopper_forward;
+    hopper::plan(client, inputs, checked, outputs, chosen).map(Plan::Hopper)
+}
+
+#[cfg(not(feature = "hopper"))]
+fn plan_hopper(
+    _client: &Client,
+    _inputs: &Inputs,
+    _options: &Options,
+    _checked: &Checked,
+    _outputs: &Outputs<'_>,
+) -> Result<Plan> {
+    Err(Error::Settings {
+        settings: Schedule::Hopper.to_string(),
+        problem: "the crate was built without feature `hopper`".into(),
+    })
+}
+
+fn shape_of(problem: &Problem, inputs: &Inputs, outputs: &Outputs<'_>, tile: Tile) -> ForwardShape {
     ForwardShape {
         tile,
         head_dim4: problem.head_dim / 4,
@@ -240,19 +370,18 @@ fn shape_of(problem: &Problem, inputs: &Inputs, saved: bool, tile: Tile) -> Forw
         sides: problem.band().0,
         norm: problem.norm.is_some(),
         gamma: inputs.gamma.is_some(),
-        save_outputs: saved && saves_outputs(problem),
-        save_lse: saved,
+        save_outputs: outputs.saved.is_some(),
+        save_lse: outputs.lse.is_some(),
     }
 }
 
+/// Enqueues the portable kernel.
 fn launch(
     client: &Client,
     inputs: &Inputs,
-    options: &Options,
     checked: &Checked,
-    output: &Tensor,
-    output_axes: &Axes,
-    saved: Option<&Saved>,
+    outputs: &Outputs<'_>,
+    tile: Tile,
 ) -> Result<()> {
     let Checked {
         problem,
@@ -261,41 +390,28 @@ fn launch(
         value,
         lambda,
     } = checked;
+    let Outputs {
+        output_strides,
+        saved_strides,
+        lse_strides,
+        ..
+    } = outputs;
     let limits = Limits::of(client);
-    let shape = |tile| shape_of(problem, inputs, saved.is_some(), tile);
-    let chosen = options.tuning.forward;
-    let tile = choose_tile(&limits, Pass::Forward, problem, chosen, |tile| {
-        shape(tile).shared_memory()
-    })?;
+    let shape = shape_of(problem, inputs, outputs, tile);
     check_reach(
         &limits,
-        &[&inputs.query, &inputs.key, &inputs.value, output],
+        &[&inputs.query, &inputs.key, &inputs.value, outputs.output],
     )?;
-    let saved_axes = saved
-        .map(Saved::axes)
-        .transpose()?
-        .map_or(AxisStrides::default(), |axes| axes.strides);
-    let lse_axes = lse_strides(problem);
     let stored = [
         &query.strides,
         &key.strides,
         &value.strides,
-        &output_axes.strides,
-        &saved_axes,
+        output_strides,
+        saved_strides,
     ];
-    check_loops(
-        &limits,
-        problem,
-        tile,
-        problem.key_len,
-        shape(tile).tile_loops(),
-    )?;
+    check_loops(&limits, problem, tile, problem.key_len, shape.tile_loops())?;
     let tiles = problem.query_len.div_ceil(tile.tile_rows());
     let grid = limits.grid([tiles, problem.heads, problem.batch])?;
-    let norm = problem.norm;
-    let saved_outputs = saved
-        .filter(|_| shape(tile).save_outputs)
-        .map(|saved| &saved.outputs);
     // SAFETY: the kernel guards every row and column by the sizes that `check` compared with the buffers.
     unsafe {
         attention_forward::launch_unchecked(
@@ -308,31 +424,37 @@ fn launch(
             buffer(&inputs.value),
             optional(client, inputs.lambda.as_ref()),
             optional(client, inputs.gamma.as_ref()),
-            buffer(output),
-            optional(client, saved_outputs),
-            optional(client, saved.map(|saved| &saved.lse)),
+            buffer(outputs.output),
+            optional(client, outputs.saved),
+            optional(client, outputs.lse),
             ForwardStridesLaunch::new(
                 strides(&query.strides),
                 strides(&key.strides),
                 strides(&value.strides),
                 strides(lambda),
-                strides(&output_axes.strides),
-                strides(&saved_axes),
-                strides(&lse_axes),
+                strides(output_strides),
+                strides(saved_strides),
+                strides(lse_strides),
             ),
             band(problem),
-            ForwardNumbersLaunch::new(
-                problem.group() as u32,
-                problem.scale,
-                norm.map_or(0.0, |norm| norm.eps),
-                norm.map_or(1.0, |norm| norm.factor()),
-                f32::NEG_INFINITY,
-            ),
-            shape(tile),
+            numbers(problem),
+            shape,
             problem.dtype.elem(),
         );
     }
-    check_launch(client, "forward", output)
+    Ok(())
+}
+
+/// Numbers of a problem that do not change the code of its kernel.
+pub(super) fn numbers(problem: &Problem) -> ForwardNumbersLaunch {
+    let norm = problem.norm;
+    ForwardNumbersLaunch::new(
+        problem.group() as u32,
+        problem.scale,
+        norm.map_or(0.0, |norm| norm.eps),
+        norm.map_or(1.0, |norm| norm.factor()),
+        f32::NEG_INFINITY,
+    )
 }
 
 /// Row-major `[B, H, maps, Nq]`.

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::math::mask::Sides;
 use crate::problem::{Mask, Norm, Problem};
 use crate::tensor::{DType, Tensor, elements};
-use crate::tuning::Settings;
+use crate::tuning::{HopperSettings, Schedule, Settings};
 
 /// The tensors that attention reads. Query, key and value share one storage type; λ and γ are `f32`.
 ///
@@ -257,15 +257,29 @@ pub struct Options {
     pub tuning: Tuning,
 }
 
-/// Settings that override the table's.
+/// Settings that override the table's, and the choice of the kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tuning {
-    /// Of the forward kernel.
+    /// Which forward kernel; it must be able to. By default the one that has settings here, or else the best that can:
+    /// [`forward_schedule`](crate::forward_schedule) tells.
+    pub schedule: Option<Schedule>,
+    /// Of the portable forward kernel.
     pub forward: Option<Settings>,
+    /// Of the forward kernel for compute capability 9.0.
+    pub hopper_forward: Option<HopperSettings>,
     /// Of the kernel for the query's gradient.
     pub query_gradient: Option<Settings>,
     /// Of the kernel for the gradients of key and value.
     pub key_value_gradient: Option<Settings>,
+}
+
+impl Tuning {
+    /// The forward kernel that is asked for, if one is.
+    pub(crate) fn asked(&self) -> Option<Schedule> {
+        let hopper = self.hopper_forward.map(|_| Schedule::Hopper);
+        let portable = self.forward.map(|_| Schedule::Portable);
+        self.schedule.or(hopper).or(portable)
+    }
 }
 
 /// Inputs that fit together.

@@ -26,6 +26,26 @@ impl core::fmt::Display for Pass {
     }
 }
 
+/// The forward kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Schedule {
+    /// For every device and every problem.
+    Portable,
+    /// For f16 and bf16 through CUDA on compute capability 9.0 (H100, H200), with the dimensions of its table. Every
+    /// stride and the start of query, key and value must be a multiple of 16 bytes. Needs the feature `hopper`, which
+    /// `cuda` includes.
+    Hopper,
+}
+
+impl core::fmt::Display for Schedule {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Schedule::Portable => "portable",
+            Schedule::Hopper => "hopper",
+        })
+    }
+}
+
 /// What a kernel does with plane (subgroup, warp) operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Plane {

@@ -144,6 +144,8 @@ pub(crate) fn attention_backward_rows<F: Float, N: Size>(
             let noise = load_row(saved, saved_row + at.saved.pair as usize, x, real, shape);
             delta[1] = dot_rows(&g, &noise, owned4);
         }
+        // Units with a row to write left the others of their plane: all must be together again to exchange values.
+        sync_cube();
         reduce_rows(
             &mut delta,
             &mut scratch,
@@ -212,6 +214,8 @@ fn through_norm(
     let mut sums = Array::<f32>::new(2usize);
     sums[0] = dot_rows(o, o, owned4);
     sums[1] = dot_rows(&weighted, o, owned4);
+    // As above: units with a row to read left the others.
+    sync_cube();
     reduce_rows(
         &mut sums,
         scratch,

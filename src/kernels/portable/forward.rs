@@ -240,6 +240,8 @@ pub(crate) fn attention_forward<F: Float, N: Size>(
     }
     if comptime!(shape.norm) {
         let mut squares = sum_squares(&sums, rows, owned4);
+        // Units without a row left others of their plane to write theirs: they must be together again to exchange sums.
+        sync_cube();
         reduce_rows(
             &mut squares,
             &mut scratch,

@@ -34,6 +34,14 @@ impl Arch {
     /// Every architecture audited.
     pub const ALL: [Arch; 2] = [Arch::Sm80, Arch::Sm90a];
 
+    /// The name that NVRTC takes where PTX is wanted and no machine code.
+    pub fn virtual_name(self) -> &'static str {
+        match self {
+            Arch::Sm80 => "compute_80",
+            Arch::Sm90a => "compute_90a",
+        }
+    }
+
     fn compute_capability(self) -> u32 {
         match self {
             Arch::Sm80 => 80,
@@ -49,12 +57,17 @@ impl Arch {
         }
     }
 
+    /// The most shared memory that one cube can have, in bytes.
+    pub(crate) fn shared_memory(self) -> usize {
+        self.size().1
+    }
+
     fn hopper(self) -> bool {
         self.compute_capability() >= 90
     }
 
     /// What the CUDA runtime reports of a device of this architecture.
-    pub(crate) fn properties(self) -> DeviceProperties {
+    pub fn properties(self) -> DeviceProperties {
         let memory = MemoryDeviceProperties::new(10 << 30, 512).with_max_memory(40 << 30);
         let identity = DeviceIdentity {
             name: format!("{self} (no device)"),
@@ -144,7 +157,7 @@ impl Arch {
     }
 
     /// What holds for the instructions of every NVIDIA GPU.
-    pub(crate) fn target() -> TargetProperties {
+    pub fn target() -> TargetProperties {
         TargetProperties {
             mma: MmaProperties {
                 register_size_bits: 32,

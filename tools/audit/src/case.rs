@@ -4,7 +4,9 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 use diff_flash_attn::lambda::{LambdaTensors, lambda_gradient_on_device, lambda_on_device};
-use diff_flash_attn::tuning::{DeviceClass, Pass, Settings, shipped};
+use diff_flash_attn::tuning::{
+    DeviceClass, HopperSettings, MaskKind, Pass, Schedule, Settings, hopper_shipped, shipped,
+};
 use diff_flash_attn::{DType, Inputs, Mask, Norm, Options, Tensor, Tuning, backward, forward};
 
 use crate::{Kernel, Recorder};
@@ -23,6 +25,8 @@ pub(crate) struct Case {
     pub variant: Variant,
     /// First element of each tensor in its buffer. It decides how wide loads and stores can be.
     pub offset: usize,
+    /// The forward kernel; with the portable one, the backward and λ kernels too.
+    pub schedule: Schedule,
 }
 
 /// What changes the code of the kernels beside dimensions and types.
@@ -46,6 +50,15 @@ impl Case {
         let (client, inputs) = (recorder.client(), self.inputs(recorder));
         forward(client, &inputs, &self.options(false))?;
         let inference = recorder.take()?;
+        if self.schedule == Schedule::Hopper {
+            forward(client, &inputs, &self.options(true))?;
+            let kernels = inference.into_iter().chain(recorder.take()?);
+            return Ok(["", " saving"]
+                .into_iter()
+                .zip(kernels)
+                .map(|(saving, kernel)| self.named(kernel, saving))
+                .collect());
+        }
 
         let options = self.options(true);
         let saved = forward(client, &inputs, &options)?.saved;
@@ -147,6 +160,8 @@ impl Case {
     /// The settings that the library would choose itself, given so that the report can name them.
     fn tuning(&self) -> Tuning {
         Tuning {
+            schedule: Some(self.schedule),
+            hopper_forward: self.hopper_settings(),
             forward: self.settings(Pass::Forward),
             query_gradient: self.settings(Pass::QueryGradient),
             key_value_gradient: self.settings(Pass::KeyValueGradient),
@@ -162,15 +177,31 @@ impl Case {
         )
     }
 
+    fn hopper_settings(&self) -> Option<HopperSettings> {
+        let mask = match self.variant.mask.sides() {
+            (Some(_), _) => MaskKind::Window,
+            (None, Some(_)) => MaskKind::Causal,
+            (None, None) => MaskKind::Full,
+        };
+        let row = hopper_shipped().find(|row| {
+            row.maps == self.variant.maps
+                && [row.head_dim, row.value_dim] == [self.head_dim, self.value_dim]
+                && row.mask == mask
+        })?;
+        Some(row.settings)
+    }
+
     /// The kernel, with the case and its own settings as its name; `saving` sets the forward kernel of training apart.
     fn named(&self, kernel: Kernel, saving: &str) -> (Kernel, String) {
-        let (pass, saving) = match kernel.id().short_name() {
-            "AttentionForward" => (Some(Pass::Forward), saving),
-            "AttentionBackwardQuery" => (Some(Pass::QueryGradient), ""),
-            "AttentionBackwardKeyValue" => (Some(Pass::KeyValueGradient), ""),
+        let settings = |pass: Pass| self.settings(pass).map(|settings| settings.to_string());
+        let (settings, saving) = match kernel.id().short_name() {
+            "AttentionForwardHopper" => (self.hopper_settings().map(|s| s.to_string()), saving),
+            "AttentionForward" => (settings(Pass::Forward), saving),
+            "AttentionBackwardQuery" => (settings(Pass::QueryGradient), ""),
+            "AttentionBackwardKeyValue" => (settings(Pass::KeyValueGradient), ""),
             _ => (None, ""),
         };
-        let name = match pass.and_then(|pass| self.settings(pass)) {
+        let name = match settings {
             Some(settings) => format!("{self}{saving} {settings}"),
             None => self.to_string(),
         };
@@ -186,6 +217,7 @@ impl fmt::Display for Case {
             dtype,
             variant,
             offset,
+            ..
         } = self;
         write!(f, "d{head_dim} dv{value_dim} {dtype} {}", variant.name)?;
         match offset {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result};
+use diff_flash_attn::tuning::{HopperShipped, MaskKind, Schedule, hopper_shipped};
 use diff_flash_attn::{DType, Mask};
 
 use crate::case::{Case, Variant};
@@ -82,7 +83,12 @@ pub fn items(arch: Arch) -> Result<Vec<Item>> {
     let recorder = Recorder::new(arch)?;
     let mut seen = HashSet::new();
     let mut items = Vec::new();
-    for case in cases() {
+    let hopper = if arch == Arch::Sm90a {
+        hopper_cases()
+    } else {
+        Vec::new()
+    };
+    for case in cases().into_iter().chain(hopper) {
         let launches = case.launches(&recorder);
         for (kernel, settings) in launches.with_context(|| format!("{case} on {arch}"))? {
             if seen.insert(kernel.id().stable_hash()) {
@@ -104,6 +110,7 @@ fn cases() -> Vec<Case> {
         dtype,
         variant,
         offset,
+        schedule: Schedule::Portable,
     };
     let mut cases = Vec::new();
     for (dims, dtype) in DIMS
@@ -118,4 +125,33 @@ fn cases() -> Vec<Case> {
     }
     cases.extend([1, 2, 4].map(|offset| case([64, 128], DType::F16, FULL, offset)));
     cases
+}
+
+/// Every row of the table for compute capability 9.0, in both types, with all that its kernel can be asked for.
+fn hopper_cases() -> Vec<Case> {
+    let rows = hopper_shipped().flat_map(|row| [DType::BF16, DType::F16].map(|dtype| (row, dtype)));
+    let case = |(row, dtype): (HopperShipped, DType)| {
+        let (name, mask) = match (row.maps, row.mask) {
+            (2, MaskKind::Full) => ("differential norm", Mask::None),
+            (2, MaskKind::Causal) => ("differential causal norm", Mask::Causal),
+            (2, MaskKind::Window) => ("differential window norm", WINDOW),
+            (_, MaskKind::Full) => ("standard norm", Mask::None),
+            (_, MaskKind::Causal) => ("standard causal norm", Mask::Causal),
+            (_, MaskKind::Window) => ("standard window norm", WINDOW),
+        };
+        Case {
+            head_dim: row.head_dim,
+            value_dim: row.value_dim,
+            dtype,
+            variant: Variant {
+                name,
+                maps: row.maps,
+                mask,
+                ..FULL
+            },
+            offset: 0,
+            schedule: Schedule::Hopper,
+        }
+    };
+    rows.map(case).collect()
 }

@@ -17,6 +17,7 @@ pub mod nvrtc;
 pub mod recorder;
 pub mod report;
 pub mod resources;
+pub mod sass;
 pub mod source;
 
 pub use arch::Arch;
@@ -24,6 +25,7 @@ pub use nvrtc::Nvrtc;
 pub use recorder::{Kernel, Recorder};
 pub use report::Report;
 pub use resources::Resources;
+pub use sass::Overlap;
 
 use anyhow::Result;
 
@@ -58,6 +60,8 @@ pub struct Audited {
     pub source: Option<Source>,
     /// The PTX and what its machine code needs, or why there is none.
     pub outcome: Result<(String, Resources)>,
+    /// Where the machine code has products of tensor cores in flight: the exponentials meanwhile.
+    pub overlap: Option<Overlap>,
     /// Where that machine code spills: what it needs if `ptxas` may not trade registers for more cubes at once.
     pub untraded: Option<Resources>,
 }
@@ -76,49 +80,76 @@ impl Audited {
         reserved + declared
     }
 
-    /// Whether the kernel compiles and has registers enough. A kernel has not if it spills with all the registers that a
-    /// thread can have. By default `ptxas` also spills a few bytes where that lets another cube run beside the others,
-    /// which is its choice and no shortage; the report shows those bytes, too.
+    /// Why the kernel fails, if it does.
+    ///
+    /// Registers do not suffice if it spills with all that a thread can have. By default `ptxas` also spills a few bytes
+    /// where that lets another cube run beside the others, which is its choice and no shortage; the report shows those
+    /// bytes, too.
+    pub fn fault(&self) -> Option<&'static str> {
+        let Ok((_, needs)) = &self.outcome else {
+            return Some("does not compile");
+        };
+        let hides = self.overlap.is_none_or(|overlap| overlap.passes());
+        let faults = [
+            (self.untraded.unwrap_or(*needs).spills(), "spills"),
+            (self.overlap.is_some() && needs.stack > 0, "local memory"),
+            (needs.loss, "performance loss, says the assembler"),
+            (!hides, "exponentials wait for products"),
+            (
+                self.shared_memory() > self.arch.shared_memory(),
+                "shared memory",
+            ),
+        ];
+        faults.iter().find(|(is, _)| *is).map(|(_, fault)| *fault)
+    }
+
+    /// Whether nothing is wrong with the kernel.
     pub fn passed(&self) -> bool {
-        let spills = |needs: &Resources| needs.spills();
-        match (&self.outcome, &self.untraded) {
-            (Err(_), _) => false,
-            (Ok(_), Some(untraded)) => !spills(untraded),
-            (Ok((_, needs)), None) => !spills(needs),
-        }
+        self.fault().is_none()
     }
 }
 
 /// Compiles a kernel and measures what it needs.
 pub fn audit(item: &Item, nvrtc: &Nvrtc) -> Audited {
-    let (source, outcome) = match source::emit(&*item.kernel, item.arch) {
+    let (source, compiled) = match source::emit(&*item.kernel, item.arch) {
         Ok(source) => {
-            let outcome = compile(&source.text, item.arch, nvrtc);
-            (Some(source), outcome)
+            let compiled = compile(&source.text, item.arch, nvrtc);
+            (Some(source), compiled)
         }
         Err(error) => (None, Err(error)),
     };
-    let untraded = match (&source, &outcome) {
-        (Some(source), Ok((_, needs))) if needs.spills() => {
+    let untraded = match (&source, &compiled) {
+        (Some(source), Ok(compiled)) if compiled.needs.spills() => {
             let again = compile(&untraded(&source.text), item.arch, nvrtc);
-            again.ok().map(|(_, needs)| needs)
+            again.ok().map(|again| again.needs)
         }
         _ => None,
     };
+    let overlap = compiled.as_ref().ok().and_then(|compiled| compiled.overlap);
     Audited {
         kernel: item.kernel.id().short_name().to_string(),
         settings: item.settings.clone(),
         arch: item.arch,
         source,
-        outcome,
+        outcome: compiled.map(|compiled| (compiled.ptx, compiled.needs)),
+        overlap,
         untraded,
     }
 }
 
-fn compile(source: &str, arch: Arch, nvrtc: &Nvrtc) -> Result<(String, Resources)> {
+struct Compiled {
+    ptx: String,
+    needs: Resources,
+    overlap: Option<Overlap>,
+}
+
+fn compile(source: &str, arch: Arch, nvrtc: &Nvrtc) -> Result<Compiled> {
     let compiled = nvrtc.compile(source, &arch.to_string())?;
-    let resources = Resources::parse(&compiled.log)?;
-    Ok((compiled.ptx, resources))
+    Ok(Compiled {
+        needs: Resources::parse(&compiled.log)?,
+        overlap: Overlap::parse(&compiled.machine_code)?,
+        ptx: compiled.ptx,
+    })
 }
 
 /// The source with the launch bounds of a kernel that need not share its multiprocessor. CubeCL leaves the number of

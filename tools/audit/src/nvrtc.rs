@@ -54,6 +54,8 @@ pub struct Nvrtc {
     log: GetText,
     ptx_size: GetSize,
     ptx: GetText,
+    cubin_size: GetSize,
+    cubin: GetText,
     error: GetErrorString,
     version: (c_int, c_int),
     headers: Vec<String>,
@@ -66,6 +68,8 @@ pub struct Nvrtc {
 pub struct Compiled {
     /// The PTX.
     pub ptx: String,
+    /// The machine code, if it was compiled for a real architecture.
+    pub machine_code: Vec<u8>,
     /// Everything the compiler and the assembler `ptxas` had to say.
     pub log: String,
 }
@@ -111,6 +115,8 @@ impl Nvrtc {
                 log: *library.get(b"nvrtcGetProgramLog")?,
                 ptx_size: *library.get(b"nvrtcGetPTXSize")?,
                 ptx: *library.get(b"nvrtcGetPTX")?,
+                cubin_size: *library.get(b"nvrtcGetCUBINSize")?,
+                cubin: *library.get(b"nvrtcGetCUBIN")?,
                 error: *library.get(b"nvrtcGetErrorString")?,
                 version,
                 headers,
@@ -130,10 +136,22 @@ impl Nvrtc {
     /// # Errors
     /// The compiler's log if it refuses the source.
     pub fn compile(&self, source: &str, arch: &str) -> Result<Compiled> {
+        self.compile_with(source, arch, &["-lineinfo", "--ptxas-options=-v"])
+    }
+
+    /// Compiles CUDA C++ for a virtual architecture, as `compute_90a`: to PTX and no further.
+    ///
+    /// # Errors
+    /// The compiler's log if it refuses the source.
+    pub fn ptx(&self, source: &str, arch: &str) -> Result<String> {
+        Ok(self.compile_with(source, arch, &["-lineinfo"])?.ptx)
+    }
+
+    fn compile_with(&self, source: &str, arch: &str, more: &[&str]) -> Result<Compiled> {
         let program = self.program(source)?;
         let mut options = self.headers.clone();
         options.push(format!("--gpu-architecture={arch}"));
-        options.extend(["-lineinfo".into(), "--ptxas-options=-v".into()]);
+        options.extend(more.iter().map(ToString::to_string));
         let options = options.into_iter().map(CString::new);
         let options = options.collect::<Result<Vec<_>, _>>()?;
         let pointers: Vec<_> = options.iter().map(|option| option.as_ptr()).collect();
@@ -145,7 +163,12 @@ impl Nvrtc {
             bail!("NVRTC: {}\n{log}", self.reason(status));
         }
         let ptx = self.text(&program, self.ptx_size, self.ptx)?;
-        Ok(Compiled { ptx, log })
+        let machine_code = self.bytes(&program, self.cubin_size, self.cubin)?;
+        Ok(Compiled {
+            ptx,
+            machine_code,
+            log,
+        })
     }
 
     fn program(&self, source: &str) -> Result<OwnedProgram<'_>> {
@@ -158,14 +181,21 @@ impl Nvrtc {
     }
 
     fn text(&self, program: &OwnedProgram<'_>, size: GetSize, get: GetText) -> Result<String> {
-        let mut bytes = 0;
-        // SAFETY: `program` is alive.
-        self.check(unsafe { size(program.raw, &mut bytes) })?;
-        let mut text = vec![0_u8; bytes.max(1)];
-        // SAFETY: `text` has the size that was asked for, the final zero included.
-        self.check(unsafe { get(program.raw, text.as_mut_ptr().cast()) })?;
-        let text = CStr::from_bytes_until_nul(&text)?;
+        let text = self.bytes(program, size, get)?;
+        let text = CStr::from_bytes_until_nul(&text).unwrap_or_default();
         Ok(text.to_string_lossy().into_owned())
+    }
+
+    fn bytes(&self, program: &OwnedProgram<'_>, size: GetSize, get: GetText) -> Result<Vec<u8>> {
+        let mut len = 0;
+        // SAFETY: `program` is alive.
+        self.check(unsafe { size(program.raw, &mut len) })?;
+        let mut bytes = vec![0_u8; len];
+        if len > 0 {
+            // SAFETY: `bytes` has the size that was asked for, the final zero of a text included.
+            self.check(unsafe { get(program.raw, bytes.as_mut_ptr().cast()) })?;
+        }
+        Ok(bytes)
     }
 
     fn check(&self, status: Status) -> Result<()> {

@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::{Audited, Resources};
 
-const HEADER: [&str; 9] = [
+const HEADER: [&str; 10] = [
     "kernel",
     "settings",
     "arch",
@@ -18,6 +18,7 @@ const HEADER: [&str; 9] = [
     "stack [B]",
     "spill stores/loads [B]",
     "untraded: registers, spills",
+    "exponentials hidden",
     "",
 ];
 
@@ -30,7 +31,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Number of kernels that do not compile or whose registers do not suffice.
+    /// Number of kernels with something wrong.
     pub fn failed(&self) -> usize {
         self.kernels
             .iter()
@@ -94,8 +95,11 @@ impl fmt::Display for Report {
     }
 }
 
-fn row(kernel: &Audited) -> [String; 9] {
-    let verdict = if kernel.passed() { "" } else { "FAILED" };
+fn row(kernel: &Audited) -> [String; 10] {
+    let verdict = kernel.fault().map(|fault| format!("FAILED: {fault}"));
+    let overlap = kernel
+        .overlap
+        .map(|overlap| format!("{}/{}", overlap.hidden, overlap.exponentials));
     let [registers, stack, spills] = match &kernel.outcome {
         Ok((_, needs)) => [
             needs.registers.to_string(),
@@ -122,7 +126,8 @@ fn row(kernel: &Audited) -> [String; 9] {
         stack,
         spills,
         untraded.unwrap_or_default(),
-        verdict.into(),
+        overlap.unwrap_or_default(),
+        verdict.unwrap_or_default(),
     ]
 }
 

@@ -15,6 +15,9 @@ pub struct Resources {
     pub spill_stores: usize,
     /// Bytes read back.
     pub spill_loads: usize,
+    /// Whether the assembler says that it lost speed: products of the tensor cores wait for each other, or a warpgroup
+    /// keeps registers that it was to give up.
+    pub loss: bool,
 }
 
 impl Resources {
@@ -31,6 +34,7 @@ impl Resources {
             stack: needed("bytes stack frame")?,
             spill_stores: needed("bytes spill stores")?,
             spill_loads: needed("bytes spill loads")?,
+            loss: log.contains("Potential Performance Loss"),
         })
     }
 
@@ -71,9 +75,18 @@ ptxas info    : Function properties for __internal_division
             stack: 1264,
             spill_stores: 1128,
             spill_loads: 1256,
+            loss: false,
         };
         assert_eq!(resources, expected);
         assert!(resources.spills());
+    }
+
+    #[test]
+    fn warning_of_serialized_products() {
+        const WARNING: &str = "ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are \
+            serialized due to insufficient register resources for the wgmma pipeline in the function 'forward'";
+        let resources = Resources::parse(&format!("{LOG}{WARNING}\n")).unwrap();
+        assert!(resources.loss);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use audit::{Arch, catalogue};
-use diff_flash_attn::tuning::{DeviceClass, shipped};
+use diff_flash_attn::tuning::{DeviceClass, MaskKind, hopper_shipped, shipped};
 
 /// Names of the kernels in the Rust files below `folder`, as CubeCL makes types of them: `sum_long` is `SumLong`.
 fn kernels(folder: &Path, names: &mut BTreeSet<String>) {
@@ -34,9 +34,10 @@ fn every_kernel_is_audited() {
     let mut expected = BTreeSet::new();
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../../src/kernels");
     kernels(Path::new(source), &mut expected);
-    let items = catalogue::items(Arch::Sm80).unwrap();
+    let items = Arch::ALL.map(|arch| catalogue::items(arch).unwrap());
     let audited: BTreeSet<_> = items
         .iter()
+        .flatten()
         .map(|item| item.kernel.id().short_name().to_string())
         .collect();
     assert_eq!(audited, expected);
@@ -54,5 +55,29 @@ fn every_setting_for_gpus_is_audited() {
         let found =
             named.any(|name| name.starts_with(&dims) && name.ends_with(&settings.to_string()));
         assert!(found, "{} {dims}{settings}", row.pass);
+    }
+}
+
+#[test]
+fn every_setting_for_hopper_is_audited() {
+    let items = catalogue::items(Arch::Sm90a).unwrap();
+    for row in hopper_shipped() {
+        let maps = ["standard", "differential"][row.maps - 1];
+        let mask = match row.mask {
+            MaskKind::Full => "",
+            MaskKind::Causal => " causal",
+            MaskKind::Window => " window",
+        };
+        for dtype in ["f16", "bf16"] {
+            for saving in ["", " saving"] {
+                let (d, dv, settings) = (row.head_dim, row.value_dim, row.settings);
+                let name = format!("d{d} dv{dv} {dtype} {maps}{mask} norm{saving} {settings}");
+                let found = items.iter().any(|item| {
+                    item.kernel.id().short_name() == "AttentionForwardHopper"
+                        && item.settings == name
+                });
+                assert!(found, "{name}");
+            }
+        }
     }
 }

@@ -1,0 +1,134 @@
+//! Tensor cores and the loads and stores of their fragments.
+
+use super::Decoded;
+use super::opcode::Opcode;
+use super::operands::Decoder;
+use crate::ir::*;
+use crate::ptx::Operand;
+use crate::ty::Ty;
+
+pub fn decode(d: &mut Decoder, o: &Opcode) -> Decoded<Option<Op>> {
+    Ok(Some(match o.name {
+        "ldmatrix" => {
+            let trans = matrices(o)?;
+            let addr = d.addr(1)?;
+            let z = d.dsts(0)?.into();
+            Op::Ldmatrix { trans, d: z, addr }
+        }
+        "stmatrix" => {
+            let trans = matrices(o)?;
+            let (addr, s) = (d.addr(0)?, d.srcs(1, Ty::B32)?.into());
+            Op::Stmatrix { trans, s, addr }
+        }
+        "mma" => mma(d, o)?,
+        "wgmma" => match o.first() {
+            "fence" => Op::WgmmaFence,
+            "commit_group" => Op::WgmmaCommit,
+            "wait_group" => Op::WgmmaWait(d.immediate(0)? as usize),
+            "mma_async" => wgmma(d, o)?,
+            _ => return Ok(None),
+        },
+        "setmaxnreg" => setmaxnreg(d, o)?,
+        _ => return Ok(None),
+    }))
+}
+
+/// Whether they are transposed.
+fn matrices(o: &Opcode) -> Decoded<bool> {
+    o.all(|m| matches!(m, "x1" | "x2" | "x4").then_some(()));
+    o.space();
+    if !o.has("m8n8") || o.ty()? != Ty::B16 {
+        return Err("unsupported matrices".into());
+    }
+    Ok(o.has("trans"))
+}
+
+/// N and K of `m64n128k16`, after the M.
+fn shape(o: &Opcode, m: &str) -> Decoded<(usize, usize)> {
+    let shape = o.find(|modifier| {
+        let (n, k) = modifier.strip_prefix(m)?.split_once('k')?;
+        Some((n.parse().ok()?, k.parse().ok()?))
+    });
+    shape.ok_or_else(|| "unsupported shape".into())
+}
+
+fn mma(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
+    let (n, k) = shape(o, "m16n")?;
+    let [td, ta, tb, tc] = o.types()[..] else {
+        return Err("unsupported types".into());
+    };
+    let sixteen = matches!(ta, Ty::F16 | Ty::BF16) && ta == tb;
+    let single = |ty: Ty| ty == Ty::F32 || ty == Ty::F16;
+    if n != 8 || !matches!(k, 8 | 16) || !sixteen || !single(td) || !single(tc) {
+        return Err("unsupported shape or types".into());
+    }
+    if !o.has("row") || !o.has("col") {
+        return Err("unsupported layout".into());
+    }
+    Ok(Op::Mma(Box::new(Mma {
+        k,
+        ty: ta,
+        a: d.srcs(1, Ty::B32)?,
+        b: d.srcs(2, Ty::B32)?,
+        c: d.srcs(3, Ty::B32)?,
+        d: d.dsts(0)?,
+        half_d: td == Ty::F16,
+        half_c: tc == Ty::F16,
+    })))
+}
+
+fn wgmma(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
+    let (n, k) = shape(o, "m64n")?;
+    let [td, ta, tb] = o.types()[..] else {
+        return Err("unsupported types".into());
+    };
+    let types = matches!(ta, Ty::F16 | Ty::BF16) && ta == tb;
+    if !types || k != 16 || !n.is_multiple_of(8) || !(8..=256).contains(&n) {
+        return Err("unsupported shape or types".into());
+    }
+    let half_d = td == Ty::F16;
+    let accumulators = d.in_out(0)?;
+    if accumulators.len() != if half_d { n / 4 } else { n / 2 } {
+        return Err(format!("{} accumulators for N = {n}", accumulators.len()));
+    }
+    let a = wgmma_a(d)?;
+    let scale_d = match d.arg(3)? {
+        Operand::Integer(v) => ScaleD::Immediate(*v != 0),
+        _ => ScaleD::Predicate(d.psrc(3)?),
+    };
+    // Only an operand in shared memory can be transposed.
+    let in_shared = matches!(a, WgmmaA::Descriptor(_));
+    let transpose_b = if in_shared { 7 } else { 6 };
+    Ok(Op::Wgmma(Box::new(Wgmma {
+        n,
+        ty: ta,
+        d: accumulators,
+        b: d.src(2, Ty::B64)?,
+        scale_d,
+        negate_a: d.immediate(4)? == -1,
+        negate_b: d.immediate(5)? == -1,
+        transpose_a: in_shared && d.immediate(6)? == 1,
+        transpose_b: d.immediate(transpose_b)? == 1,
+        half_d,
+        a,
+    })))
+}
+
+fn wgmma_a(d: &mut Decoder) -> Decoded<WgmmaA> {
+    if !matches!(d.arg(1)?, Operand::Vector(_)) {
+        return Ok(WgmmaA::Descriptor(d.src(1, Ty::B64)?));
+    }
+    let registers = d.srcs(1, Ty::B32)?.try_into();
+    let registers = registers.map_err(|_| "A is four registers")?;
+    Ok(WgmmaA::Registers(registers))
+}
+
+fn setmaxnreg(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
+    o.ty()?;
+    let direction = o.has("inc") || o.has("dec");
+    let n = d.immediate(0)?;
+    if !direction || !(24..=256).contains(&n) || n % 8 != 0 {
+        return Err("the count is a multiple of 8 from 24 to 256".into());
+    }
+    Ok(Op::SetMaxNReg(n as u32))
+}

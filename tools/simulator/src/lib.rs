@@ -1,0 +1,18 @@
+//! A CUDA device without a GPU: whatever is launched on its client runs in a PTX simulator.
+//!
+//! The way of a launch:
+//! 1. CubeCL hands over a kernel and its arguments, as it would to the CUDA runtime.
+//! 2. The kernel becomes CUDA C++ by the runtime's own compiler, and PTX by NVRTC. That is the PTX that a GPU would get.
+//! 3. [`ptxsim`] runs it in several orders of events, each time on the same memory. Results must agree to the last bit:
+//!    where they do not, a wait is missing or a buffer is reused too early.
+//! 4. Faults and differences are errors of the launch, found by the next read or check of any buffer.
+//!
+//! So code that is written for a CUDA device runs unchanged, and its tests are ordinary tests. Buffers that are made
+//! without contents hold NaNs.
+
+mod arguments;
+mod device;
+mod memory;
+mod runner;
+
+pub use device::Simulator;

@@ -1,0 +1,62 @@
+//! One launch: compiled once, then run in every order.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result};
+use audit::source::{Source, emit};
+use audit::{Arch, Kernel, Nvrtc};
+use cubecl_server::server::KernelArguments;
+use ptxsim::{Launch, Module};
+
+use crate::arguments::arguments;
+use crate::memory::Memory;
+
+/// Compiles and runs kernels for one architecture.
+pub(crate) struct Runner {
+    arch: Arch,
+    nvrtc: Nvrtc,
+    modules: HashMap<String, (Source, Module)>,
+}
+
+impl Runner {
+    pub fn new(arch: Arch, nvrtc: Nvrtc) -> Self {
+        Self {
+            arch,
+            nvrtc,
+            modules: HashMap::new(),
+        }
+    }
+
+    /// Runs a kernel, and leaves in memory what it wrote.
+    pub fn launch(
+        &mut self,
+        kernel: &Kernel,
+        grid: [u32; 3],
+        given: &KernelArguments,
+        memory: &mut Memory,
+    ) -> Result<()> {
+        let name = kernel.id().stable_format();
+        if !self.modules.contains_key(&name) {
+            let compiled = compile(kernel, self.arch, &self.nvrtc)?;
+            self.modules.insert(name.clone(), compiled);
+        }
+        let (source, module) = &self.modules[&name];
+        let arguments = arguments(memory, given)?;
+        let launch = Launch {
+            shared: source.shared_memory,
+            ..Launch::new(grid, source.cube_dim)
+        };
+        let device = &mut memory.device;
+        device
+            .launch_in_all_orders(module, &source.entry, &launch, &arguments)
+            .with_context(|| source.entry.clone())?;
+        Ok(())
+    }
+}
+
+fn compile(kernel: &Kernel, arch: Arch, nvrtc: &Nvrtc) -> Result<(Source, Module)> {
+    let source = emit(&**kernel, arch)?;
+    let ptx = nvrtc.ptx(&source.text, arch.virtual_name())?;
+    let module = Module::load(&ptx).context("PTX that the simulator does not know")?;
+    Ok((source, module))
+}

@@ -1,0 +1,407 @@
+//! The forward kernel for compute capability 9.0, as the library launches it, in the simulator against the reference.
+
+#[path = "../../../tests/common/mod.rs"]
+mod common;
+mod device;
+
+use audit::Arch;
+use common::cases::Case;
+use common::device::{Layout, checks, forward_checks, inputs, options, run, run_forward};
+use common::tolerance::assert_all;
+use diff_flash_attn::tuning::{HopperSettings, Schedule};
+use diff_flash_attn::{
+    DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, forward, forward_schedule,
+};
+use simulator::Simulator;
+
+fn hopper() -> Option<Simulator> {
+    device::device(Arch::Sm90a)
+}
+
+/// Asks for the kernel by name: a problem that it does not take is an error.
+const HOPPER: Tuning = Tuning {
+    schedule: Some(Schedule::Hopper),
+    forward: None,
+    hopper_forward: None,
+    query_gradient: None,
+    key_value_gradient: None,
+};
+
+const NORM: Norm = Norm {
+    eps: 1e-5,
+    lambda_init: 0.4,
+};
+
+/// One to four tiles; tails; a single query, a single key; more queries than keys, so that masks leave rows with none.
+const LENGTHS: [[usize; 2]; 9] = [
+    [70, 200],
+    [1, 130],
+    [190, 90],
+    [64, 128],
+    [129, 1],
+    [65, 257],
+    [1, 1],
+    [100, 100],
+    [33, 320],
+];
+
+const MASKS: [Mask; 5] = [
+    Mask::Causal,
+    Mask::None,
+    Mask::Window {
+        left: Some(40),
+        right: Some(9),
+    },
+    Mask::Window {
+        left: None,
+        right: Some(17),
+    },
+    Mask::Window {
+        left: Some(75),
+        right: None,
+    },
+];
+
+const LAYOUTS: [Layout; 3] = [Layout::Interleaved, Layout::HalfSplit, Layout::HeadsFirst];
+
+/// The `i`-th case of some head dimensions: everything varies, each at its own pace. Two cases share a compiled kernel.
+fn case(i: usize, [head_dim, value_dim]: [usize; 2], maps: usize) -> (Case, Layout) {
+    let compiled = i / 2;
+    let [query_len, key_len] = LENGTHS[i % 9];
+    let heads = 1 + (i + compiled) % 2 * 2;
+    let batch = 1 + i / 3 % 2;
+    let problem = Problem {
+        batch,
+        query_len,
+        key_len,
+        heads,
+        kv_heads: if i.is_multiple_of(3) { heads } else { 1 },
+        head_dim,
+        value_dim,
+        maps,
+        shared_key: maps == 2 && compiled % 4 == 1,
+        mask: MASKS[compiled % 5],
+        scale: [1.0, 1.7][i % 2] / (head_dim as f32).sqrt(),
+        dtype: [DType::BF16, DType::F16][(compiled + compiled / 2) % 2],
+        norm: (compiled % 3 != 2).then_some(NORM),
+    };
+    let lambda = [vec![batch, query_len, heads], vec![heads], vec![1]];
+    let gamma = problem.norm.is_some() && compiled.is_multiple_of(2);
+    let layout = LAYOUTS[(compiled + compiled / 3) % 3];
+    let case = Case::random(problem, &lambda[i % 3], gamma, i as u64);
+    (case, layout)
+}
+
+fn cover(dims: [usize; 2], maps: usize, range: core::ops::Range<usize>) {
+    let Some(device) = hopper() else { return };
+    for i in range {
+        let (case, mut layout) = case(i, dims, maps);
+        // Halves of a value that lie apart must be whole panels; others take the portable kernel.
+        if layout == Layout::HalfSplit && !dims[1].is_multiple_of(128) {
+            layout = Layout::HeadsFirst;
+        }
+        let Problem {
+            query_len,
+            key_len,
+            mask,
+            dtype,
+            ..
+        } = case.problem;
+        let name =
+            format!("{i}: {dims:?} {dtype} {query_len}×{key_len} {mask:?} {maps} maps {layout:?}");
+        let start = std::time::Instant::now();
+        let ours = run_forward(device.client(), &case, layout, HOPPER);
+        let name = format!("{name} ({:.1?})", start.elapsed());
+        assert_all(&name, &forward_checks(&case, &ours));
+    }
+}
+
+#[test]
+fn d128_dv256() {
+    cover([128, 256], 2, 0..12);
+}
+
+#[test]
+fn d64_dv128() {
+    cover([64, 128], 2, 12..24);
+}
+
+#[test]
+fn d128_dv128() {
+    cover([128, 128], 2, 6..12);
+}
+
+#[test]
+fn d64_dv64() {
+    cover([64, 64], 2, 16..22);
+}
+
+#[test]
+fn d96_dv192() {
+    cover([96, 192], 2, 24..30);
+}
+
+#[test]
+fn standard_attention() {
+    for (i, dims) in [[128, 256], [64, 128], [128, 128], [64, 64], [96, 192]]
+        .into_iter()
+        .enumerate()
+    {
+        cover(dims, 1, 4 * i..4 * i + 4);
+    }
+}
+
+/// What the kernel saves is what the portable backward kernels read.
+#[test]
+fn backward_of_what_was_saved() {
+    let Some(device) = hopper() else { return };
+    let problem = Problem {
+        batch: 1,
+        query_len: 70,
+        key_len: 90,
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 64,
+        value_dim: 128,
+        maps: 2,
+        shared_key: false,
+        mask: Mask::Causal,
+        scale: 0.125,
+        dtype: DType::BF16,
+        norm: Some(NORM),
+    };
+    let case = Case::random(problem, &[1, 70, 2], true, 5);
+    let ours = run(device.client(), &case, Layout::HalfSplit, HOPPER);
+    assert_all("backward", &checks(&case, &ours));
+}
+
+#[test]
+fn settings_by_hand() {
+    let Some(device) = hopper() else { return };
+    let settings = |keys, key_stages, value_stages, consumers, cluster| HopperSettings {
+        keys,
+        key_stages,
+        value_stages,
+        consumers,
+        cluster,
+    };
+    let by_hand = [
+        (2, settings(16, 2, 3, 2, 1)),
+        (2, settings(48, 4, 2, 2, 2)),
+        (2, settings(176, 2, 2, 2, 1)),
+        (1, settings(64, 2, 2, 3, 2)),
+        (1, settings(80, 3, 5, 2, 1)),
+    ];
+    for (maps, settings) in by_hand {
+        let (mut case, layout) = case(0, [64, 128], maps);
+        case.problem.key_len = 200;
+        let tuning = Tuning {
+            schedule: None,
+            hopper_forward: Some(settings),
+            ..HOPPER
+        };
+        let ours = run_forward(device.client(), &case, layout, tuning);
+        assert_all(&settings.to_string(), &forward_checks(&case, &ours));
+    }
+}
+
+/// A case that the kernel takes, as inputs and options.
+fn taken(device: &Simulator, layout: Layout) -> (Case, Inputs, Options) {
+    let (case, _) = case(0, [64, 128], 2);
+    let inputs = inputs(device.client(), &case, layout);
+    let options = options(&case, Tuning::default());
+    (case, inputs, options)
+}
+
+/// Why the kernel does not take a problem; by itself the library then takes the portable one.
+fn refusal(device: &Simulator, inputs: &Inputs, options: &Options) -> String {
+    let chosen = forward_schedule(device.client(), inputs, options).unwrap();
+    assert_eq!(chosen, Schedule::Portable);
+    let forced = Options {
+        tuning: HOPPER,
+        ..*options
+    };
+    let refused = forward_schedule(device.client(), inputs, &forced).unwrap_err();
+    assert_eq!(
+        forward(device.client(), inputs, &forced).unwrap_err(),
+        refused
+    );
+    let Error::Settings { settings, problem } = refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(settings, "hopper");
+    problem
+}
+
+#[test]
+fn chosen_where_it_can_be() {
+    let Some(device) = hopper() else { return };
+    for layout in LAYOUTS {
+        let (_, inputs, options) = taken(&device, layout);
+        let chosen = forward_schedule(device.client(), &inputs, &options).unwrap();
+        assert_eq!(chosen, Schedule::Hopper, "{layout:?}");
+        for schedule in [Schedule::Hopper, Schedule::Portable] {
+            let tuning = Tuning {
+                schedule: Some(schedule),
+                ..Tuning::default()
+            };
+            let options = Options { tuning, ..options };
+            let asked = forward_schedule(device.client(), &inputs, &options).unwrap();
+            assert_eq!(asked, schedule);
+        }
+    }
+}
+
+#[test]
+fn portable_where_tma_cannot_reach() {
+    let Some(device) = hopper() else { return };
+    let (case, inputs, options) = taken(&device, Layout::Unaligned);
+    let problem = refusal(&device, &inputs, &options);
+    assert!(
+        problem.contains("query: begins at byte 6, no multiple of 16"),
+        "{problem}"
+    );
+    let ours = run_forward(device.client(), &case, Layout::Unaligned, Tuning::default());
+    assert_all("portable", &forward_checks(&case, &ours));
+}
+
+#[test]
+fn refusals_say_why() {
+    let Some(device) = hopper() else { return };
+    let (_, inputs, options) = taken(&device, Layout::Interleaved);
+    let scaled = Options {
+        scale: Some(-0.125),
+        ..options
+    };
+    let problem = refusal(&device, &inputs, &scaled);
+    assert!(problem.starts_with("scale -0.125 is outside"), "{problem}");
+
+    let row = |dim: usize| Tensor::empty(device.client(), DType::BF16, &[1, 9, 1, dim]);
+    let standard = |d, dv| Inputs::standard(row(d), row(d), row(dv));
+    let plain = Options::default();
+    let problem = refusal(&device, &standard(32, 64), &plain);
+    assert_eq!(problem, "no settings for head dimensions 32 and 64");
+
+    let single = |dim: usize| Tensor::empty(device.client(), DType::F32, &[1, 9, 1, dim]);
+    let problem = refusal(
+        &device,
+        &Inputs::standard(single(64), single(64), single(64)),
+        &plain,
+    );
+    assert_eq!(problem, "tensor cores have no f32");
+
+    let gap = row(72);
+    let key = Tensor::strided(
+        gap.handle().clone(),
+        DType::BF16,
+        0,
+        &[1, 9, 1, 64],
+        &[648, 68, 64, 1],
+    );
+    let inputs = Inputs {
+        key,
+        ..standard(64, 64)
+    };
+    let problem = refusal(&device, &inputs, &plain);
+    assert_eq!(problem, "key: a stride is 136 bytes, no multiple of 16");
+
+    let half = row(64);
+    let value = Tensor::strided(
+        half.handle().clone(),
+        DType::BF16,
+        0,
+        &[1, 9, 1, 2, 32],
+        &[576, 32, 32, 288, 1],
+    );
+    let inputs = Inputs {
+        value,
+        ..standard(64, 64)
+    };
+    let problem = refusal(&device, &inputs, &plain);
+    assert_eq!(
+        problem,
+        "halves of a value that lie apart must be multiples of 64 columns"
+    );
+}
+
+#[test]
+fn settings_that_cannot_be() {
+    let Some(device) = hopper() else { return };
+    let (_, inputs, options) = taken(&device, Layout::Interleaved);
+    let good = HopperSettings {
+        keys: 64,
+        key_stages: 2,
+        value_stages: 2,
+        consumers: 2,
+        cluster: 1,
+    };
+    let bad = [
+        (
+            HopperSettings { keys: 40, ..good },
+            "keys is no multiple of 16 from 16 to 256",
+        ),
+        (
+            HopperSettings {
+                key_stages: 1,
+                ..good
+            },
+            "a ring has 2 to 8 stages",
+        ),
+        (
+            HopperSettings {
+                value_stages: 9,
+                ..good
+            },
+            "a ring has 2 to 8 stages",
+        ),
+        (
+            HopperSettings {
+                consumers: 3,
+                ..good
+            },
+            "consumers must be 2, or 3 for standard attention",
+        ),
+        (
+            HopperSettings { cluster: 4, ..good },
+            "a cluster has 1 or 2 cubes",
+        ),
+        (
+            HopperSettings { keys: 240, ..good },
+            "about 280 registers of a thread needed, it has 240",
+        ),
+    ];
+    for (settings, expected) in bad {
+        let tuning = Tuning {
+            hopper_forward: Some(settings),
+            ..Tuning::default()
+        };
+        let refused = forward(device.client(), &inputs, &Options { tuning, ..options });
+        let Error::Settings {
+            settings: name,
+            problem,
+        } = refused.unwrap_err()
+        else {
+            panic!("{expected}");
+        };
+        assert_eq!((name, problem.as_str()), (settings.to_string(), expected));
+    }
+    let tuning = Tuning {
+        hopper_forward: Some(HopperSettings {
+            key_stages: 8,
+            value_stages: 8,
+            ..good
+        }),
+        ..Tuning::default()
+    };
+    let refused = forward(device.client(), &inputs, &Options { tuning, ..options }).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            Error::DeviceLimit {
+                resource: "bytes of shared memory",
+                ..
+            }
+        ),
+        "{refused}"
+    );
+}
