@@ -126,6 +126,15 @@ pub enum Error {
         /// Name of the device.
         device: String,
     },
+    /// A tensor of another framework is stored in a type that this crate has no kernels for.
+    #[cfg(feature = "burn")]
+    #[error("{tensor}: is stored as {got}, expected f32, f16 or bf16")]
+    StorageType {
+        /// Name of the tensor.
+        tensor: &'static str,
+        /// Its type, as the framework names it.
+        got: String,
+    },
     /// A tensor lives on another device than the client.
     #[error("{tensor}: lives on another device than the client")]
     OtherDevice {

@@ -50,11 +50,17 @@
 //! - [`forward`], [`backward`] and their `_into` forms take a client, [`Inputs`] and [`Options`].
 //! - [`Tensor`] is a CubeCL buffer with strides: every published layout is read where it lies.
 //! - [`reference`](mod@reference) is the same in `f64` on the CPU, [`tuning`] what a kernel launch can be told.
+#![cfg_attr(
+    feature = "burn",
+    doc = "- [`burn`](mod@burn) is the operation with its gradients, and modules, for Burn."
+)]
 //!
 //! [CubeCL]: https://docs.rs/cubecl
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod attention;
+#[cfg(feature = "burn")]
+pub mod burn;
 pub mod device;
 pub mod error;
 mod kernels;
@@ -74,6 +80,6 @@ pub use error::{Error, Result};
 pub use problem::{Direction, Mask, Norm, Problem};
 pub use tensor::{DType, Tensor};
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "burn"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

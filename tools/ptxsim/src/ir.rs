@@ -589,10 +589,7 @@ impl Code {
         let (u, d) = (self.uses.len() as u32, self.defs.len() as u32);
         self.uses.extend(uses);
         self.defs.extend(defs);
-        let (uses, defs) = (
-            (u, self.uses.len() as u32),
-            (d, self.defs.len() as u32),
-        );
+        let (uses, defs) = ((u, self.uses.len() as u32), (d, self.defs.len() as u32));
         self.insts.push(Inst {
             op,
             guard,

@@ -4,6 +4,7 @@ mod demo;
 mod device;
 mod errors;
 mod golden_cases;
+mod models;
 mod process;
 mod progress;
 mod setup;
@@ -32,13 +33,19 @@ enum Command {
     Demo(demo::Options),
     /// Compute golden cases, dumps of other implementations, and compare every output and gradient with them.
     Golden(golden_cases::Options),
+    /// Train a language model with differential attention in Burn.
+    #[command(disable_help_flag = true)]
+    Train(models::Options),
+    /// Load a DiffLlama checkpoint of Hugging Face into Burn, compare its logits, continue a text.
+    #[command(disable_help_flag = true)]
+    Load(models::Options),
 }
 
 impl Command {
     /// The device that the command computes on, if it names one.
     fn backend(&self) -> Option<Backend> {
         match self {
-            Command::Test(_) => None,
+            Command::Test(_) | Command::Train(_) | Command::Load(_) => None,
             Command::Demo(options) => Some(options.backend()),
             Command::Golden(options) => options.backend(),
         }
@@ -70,5 +77,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Test(options) => test::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Golden(options) => golden_cases::run(&options),
+        Command::Train(options) => models::run("train", &options),
+        Command::Load(options) => models::run("load", &options),
     }
 }

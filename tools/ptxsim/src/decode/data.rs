@@ -45,7 +45,11 @@ fn mov(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
 }
 
 fn copy(wide: bool, d: S, a: S) -> Op {
-    if wide { Op::Mov64(d, a) } else { Op::Mov32(d, a) }
+    if wide {
+        Op::Mov64(d, a)
+    } else {
+        Op::Mov32(d, a)
+    }
 }
 
 fn cvt(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
@@ -160,7 +164,11 @@ fn atom(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
         ty,
         addr: d.addr(first)?,
         b: d.srcs(first + 1, ty)?,
-        c: if swap { Some(d.src(first + 2, ty)?) } else { None },
+        c: if swap {
+            Some(d.src(first + 2, ty)?)
+        } else {
+            None
+        },
         d: if first == 1 { d.dsts(0)? } else { vec![] },
     })))
 }

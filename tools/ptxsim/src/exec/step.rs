@@ -162,9 +162,19 @@ impl Cluster<'_> {
                 Flow::Jump
             }
             Op::Exit => {
-                self.exit(At { l: mask.trailing_zeros() as usize, ..run.at() }, mask)?;
+                self.exit(
+                    At {
+                        l: mask.trailing_zeros() as usize,
+                        ..run.at()
+                    },
+                    mask,
+                )?;
                 run.mask &= !mask;
-                if run.mask == 0 { Flow::Stop } else { Flow::Next }
+                if run.mask == 0 {
+                    Flow::Stop
+                } else {
+                    Flow::Next
+                }
             }
             Op::Trap => return self.fail(run.at(), "trap"),
             _ => return Ok(None),
@@ -249,7 +259,10 @@ impl Cluster<'_> {
         });
         self.split(run, same, run.pc);
         if same & !members != 0 {
-            return self.fail(run.at(), format!("a lane that mask {members:08x} does not name"));
+            return self.fail(
+                run.at(),
+                format!("a lane that mask {members:08x} does not name"),
+            );
         }
         Ok(members)
     }

@@ -24,7 +24,12 @@ impl Rng {
 }
 
 /// Launches the kernel `k` of some PTX.
-pub fn launch(dev: &mut Device, source: &str, launch: &Launch, args: &[Arg]) -> Result<Stats, Error> {
+pub fn launch(
+    dev: &mut Device,
+    source: &str,
+    launch: &Launch,
+    args: &[Arg],
+) -> Result<Stats, Error> {
     dev.launch(&Module::load(source)?, "k", launch, args)
 }
 
@@ -36,7 +41,18 @@ pub fn block(threads: u32) -> Launch {
 /// Every combination of modes and schedules.
 pub fn every_order(launch: &Launch) -> Vec<Launch> {
     let modes = [Mode::Eager, Mode::Lazy, Mode::Random(1), Mode::Random(2)];
-    let schedules = [Schedule::RoundRobin, Schedule::LowFirst, Schedule::HighFirst, Schedule::Random(3)];
-    let order = |mode| schedules.map(|schedule| Launch { mode, schedule, ..launch.clone() });
+    let schedules = [
+        Schedule::RoundRobin,
+        Schedule::LowFirst,
+        Schedule::HighFirst,
+        Schedule::Random(3),
+    ];
+    let order = |mode| {
+        schedules.map(|schedule| Launch {
+            mode,
+            schedule,
+            ..launch.clone()
+        })
+    };
     modes.into_iter().flat_map(order).collect()
 }

@@ -1,0 +1,216 @@
+//! The modules: generation with a cache, records, gradients of every parameter, the decoder.
+
+use burn::config::Config;
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{DType, Device, Int, Tensor};
+use diff_flash_attn::burn::{
+    AttentionKind, DecoderCache, DiffTransformer, DiffTransformerConfig, KeyValueCache,
+    MultiHeadDiffAttentionConfig, MultiHeadDiffAttentionV2Config, MultiHeadStandardAttentionConfig,
+    Pairing,
+};
+
+use crate::cases::{Source, cube, difference, values};
+
+const KINDS: [AttentionKind; 3] = [
+    AttentionKind::Diff,
+    AttentionKind::DiffV2,
+    AttentionKind::Standard,
+];
+
+fn config(kind: AttentionKind) -> DiffTransformerConfig {
+    DiffTransformerConfig::new(97, 64, 2, 4)
+        .with_attention(kind)
+        .with_n_kv_heads(Some(2))
+        .with_head_dim(Some(16))
+}
+
+fn tokens(len: usize, device: &Device) -> Tensor<2, Int> {
+    Tensor::<1, Int>::arange(0..2 * len as i64, device)
+        .mul_scalar(31)
+        .remainder_scalar(97)
+        .reshape([2, len])
+}
+
+/// Prefill of the first tokens, then one token at a time, then two at once.
+fn generate(model: &DiffTransformer, tokens: Tensor<2, Int>, prefill: usize) -> Tensor<3> {
+    let mut cache = DecoderCache::new();
+    let len = tokens.dims()[1];
+    let mut parts = vec![model.forward_cached(tokens.clone().narrow(1, 0, prefill), &mut cache)];
+    let mut at = prefill;
+    while at < len {
+        let step = if at + 2 == len { 2 } else { 1 };
+        parts.push(model.forward_cached(tokens.clone().narrow(1, at, step), &mut cache));
+        at += step;
+        assert_eq!(cache.len(), at);
+    }
+    Tensor::cat(parts, 1)
+}
+
+#[test]
+fn generation_with_a_cache_is_the_full_forward_pass() {
+    let device = cube();
+    for kind in KINDS {
+        for window in [None, Some(4)] {
+            let model = config(kind).with_window(window).init(&device);
+            let tokens = tokens(12, &device);
+            let full = values(model.forward(tokens.clone()));
+            let error = difference(&values(generate(&model, tokens, 5)), &full);
+            assert!(error < 2e-5, "{kind:?}, window {window:?}: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn a_later_token_changes_nothing_before_it() {
+    let device = cube();
+    for kind in KINDS {
+        let model = config(kind).init(&device);
+        let long = model.forward(tokens(12, &device).narrow(0, 0, 1));
+        let short = model.forward(tokens(12, &device).narrow(0, 0, 1).narrow(1, 0, 7));
+        let error = difference(&values(short), &values(long.narrow(1, 0, 7)));
+        assert!(error < 2e-5, "{kind:?}: {error:e}");
+    }
+}
+
+/// The same parameters on the device of CubeCL, through the kernels, and in `f64` on the CPU.
+#[test]
+fn every_parameter_gets_the_gradient_of_the_composed_form() {
+    for kind in KINDS {
+        let fused = config(kind).init(&cube().autodiff());
+        let exact = fused
+            .clone()
+            .fork(&Device::flex().autodiff())
+            .map(&mut ToF64);
+        let run = |model: &DiffTransformer, device: &Device| {
+            let logits = model.forward(tokens(9, device));
+            // No constant gradient: the sines of the logits.
+            let mut gradients = logits.clone().sin().sum().backward();
+            let mut computed = vec![("logits".to_string(), values(logits))];
+            computed.extend(named_gradients(model, &mut gradients));
+            computed
+        };
+        let ours = run(&fused, &cube().autodiff());
+        let exact = run(&exact, &Device::flex().autodiff());
+        assert!(ours.len() > 18, "{} tensors", ours.len());
+        for ((name, ours), (_, exact)) in ours.iter().zip(&exact) {
+            let error = difference(ours, exact);
+            assert!(error < 1e-3, "{kind:?}: {name} is off by {error:e}");
+        }
+        assert_eq!(ours.len(), exact.len());
+    }
+}
+
+/// Turns every parameter into `f64`.
+struct ToF64;
+
+impl ModuleMapper for ToF64 {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let wanted = param.val().detach().cast(DType::F64).require_grad();
+        Param::initialized(param.id, wanted)
+    }
+}
+
+/// Gradients by the names of their parameters.
+pub(crate) fn named_gradients(
+    model: &DiffTransformer,
+    gradients: &mut burn::tensor::Gradients,
+) -> Vec<(String, Vec<f64>)> {
+    struct Visitor<'a> {
+        gradients: &'a mut burn::tensor::Gradients,
+        path: Vec<String>,
+        found: Vec<(String, Vec<f64>)>,
+    }
+    impl burn::module::ModuleVisitor for Visitor<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = param.val().grad(self.gradients).expect("a gradient");
+            self.found.push((self.path.join("."), values(gradient)));
+        }
+        fn enter_module(&mut self, name: &str, container: &str) {
+            if !container.starts_with("Enum:") {
+                self.path.push(name.to_string());
+            }
+        }
+        fn exit_module(&mut self, _name: &str, container: &str) {
+            if !container.starts_with("Enum:") {
+                self.path.pop();
+            }
+        }
+    }
+    let mut visitor = Visitor {
+        gradients,
+        path: vec![],
+        found: vec![],
+    };
+    model.visit(&mut visitor);
+    visitor.found
+}
+
+#[test]
+fn records_keep_every_parameter() {
+    let device = cube();
+    for kind in KINDS {
+        let model = config(kind).init(&device);
+        let tokens = tokens(6, &device);
+        let expected = values(model.forward(tokens.clone()));
+        let other = config(kind).init(&device);
+        assert_ne!(values(other.forward(tokens.clone())), expected);
+        let loaded = other.load_record(model.into_record());
+        assert_eq!(values(loaded.forward(tokens)), expected);
+    }
+}
+
+#[test]
+fn configurations_survive_json() {
+    let config = config(AttentionKind::DiffV2)
+        .with_window(Some(3))
+        .with_pairing(Pairing::Halves);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    config.save(file.path()).unwrap();
+    let loaded = DiffTransformerConfig::load(file.path()).unwrap();
+    assert_eq!(format!("{loaded:?}"), format!("{config:?}"));
+}
+
+#[test]
+fn layers_alone_follow_their_cache() {
+    let device = cube();
+    let mut source = Source::new(DType::F32, &device);
+    let tokens = source.constant([2, 7, 64]);
+    let split = [
+        tokens.clone().narrow(1, 0, 4),
+        tokens.clone().narrow(1, 4, 3),
+    ];
+    macro_rules! check {
+        ($config:expr) => {
+            let layer = $config.with_rotary_base(Some(10000.0)).init(&device);
+            let mut cache = KeyValueCache::new();
+            let parts = split
+                .clone()
+                .map(|part| layer.forward_cached(part, &mut cache));
+            let parts = values(Tensor::cat(parts.into(), 1));
+            let error = difference(&parts, &values(layer.forward(tokens.clone())));
+            assert!(error < 2e-5, "{error:e}");
+        };
+    }
+    check!(MultiHeadDiffAttentionConfig::new(64, 2).with_bias(true));
+    check!(
+        MultiHeadDiffAttentionConfig::new(64, 4)
+            .with_n_kv_heads(Some(1))
+            .with_pairing(Pairing::Halves)
+    );
+    check!(MultiHeadDiffAttentionV2Config::new(64, 4).with_n_kv_heads(Some(2)));
+    check!(MultiHeadStandardAttentionConfig::new(64, 4).with_n_kv_heads(Some(2)));
+}
+
+#[test]
+fn deeper_layers_start_with_a_larger_lambda() {
+    let device = cube();
+    for layer in [0, 5] {
+        let attention = MultiHeadDiffAttentionConfig::new(64, 2)
+            .with_layer(layer)
+            .with_lambda_std(0.0)
+            .init(&device);
+        let lambda = values(attention.lambda())[0];
+        let expected = f64::from(diff_flash_attn::lambda::lambda_init(layer));
+        assert!((lambda - expected).abs() < 1e-6, "{lambda}");
+    }
+}

@@ -1,0 +1,90 @@
+//! What the functions refuse: a panic at the call with the crate's message, on every backend.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::tensor::{DType, Device, Tensor};
+use diff_flash_attn::Options;
+use diff_flash_attn::burn::diff_attention;
+
+use crate::cases::{NORM, Source, cube};
+
+fn message(call: impl FnOnce() -> Tensor<4>) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(call)).unwrap_err();
+    panic.downcast_ref::<String>().expect("a message").clone()
+}
+
+/// The refusal of a call with one tensor of another shape.
+fn refusal(device: &Device, which: usize, shape: &[usize]) -> String {
+    let mut source = Source::new(DType::F32, device);
+    let shapes: [&[usize]; 5] = [
+        &[1, 4, 2, 6, 8],
+        &[1, 2, 2, 7, 8],
+        &[1, 2, 7, 16],
+        &[1, 4, 6],
+        &[16],
+    ];
+    let mut shapes = shapes.map(<[usize]>::to_vec);
+    shapes[which] = shape.to_vec();
+    let mut five = |shape: &[usize]| source.constant::<5>(shape.try_into().unwrap());
+    let (query, key) = (five(&shapes[0]), five(&shapes[1]));
+    let value = source.constant::<4>(shapes[2][..].try_into().unwrap());
+    let lambda = source.constant::<3>(shapes[3][..].try_into().unwrap());
+    let gamma = source.constant::<1>(shapes[4][..].try_into().unwrap());
+    let options = Options {
+        norm: Some(NORM),
+        ..Options::default()
+    };
+    message(|| diff_attention(query, key, value, lambda, Some(gamma), &options))
+}
+
+#[test]
+fn shapes_that_do_not_fit() {
+    for device in [cube(), cube().autodiff(), Device::flex()] {
+        for (which, shape, expected) in [
+            (0, &[1, 4, 3, 6, 8][..], "query: axis pair is 3, expected 2"),
+            (1, &[1, 2, 2, 7, 16], "key: axis dim is 16, expected 8"),
+            (1, &[1, 3, 2, 7, 8], "value: axis head is 2, expected 3"),
+            (2, &[1, 2, 8, 16], "value: axis seq is 8, expected 7"),
+            (3, &[1, 3, 6], "lambda: axis head is 3, expected 4"),
+            (4, &[8], "gamma: axis dim is 8, expected 16"),
+        ] {
+            let message = refusal(&device, which, shape);
+            assert!(message.starts_with(expected), "{message}");
+        }
+    }
+}
+
+#[test]
+fn types_without_kernels() {
+    let device = cube();
+    let mut source = Source::new(DType::F32, &device);
+    let query = source.constant([1, 1, 2, 4, 8]);
+    let (key, value) = (
+        query.clone(),
+        source.constant([1, 1, 4, 16]).cast(DType::F64),
+    );
+    let lambda = source.constant([1]);
+    let message = message(|| diff_attention(query, key, value, lambda, None, &Options::default()));
+    assert_eq!(
+        message,
+        "value: is stored as f64, expected f32, f16 or bf16"
+    );
+}
+
+#[test]
+fn what_the_device_cannot_do() {
+    let device = cube();
+    if device.supports_dtype(DType::BF16) {
+        println!("SKIPPED: the device has bf16");
+        return;
+    }
+    let mut source = Source::new(DType::F32, &device);
+    let query = source.constant([1, 1, 2, 4, 264]);
+    let (value, lambda) = (source.constant([1, 1, 4, 16]), source.constant([1]));
+    let options = Options::default();
+    let message = message(|| diff_attention(query.clone(), query, value, lambda, None, &options));
+    assert_eq!(
+        message,
+        "query: head dimension is 264, expected a multiple of 8 up to 256"
+    );
+}
