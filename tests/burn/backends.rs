@@ -4,6 +4,7 @@ use burn::backend::autodiff::checkpoint::strategy::{
     BalancedCheckpointing, CheckpointStrategy, NoCheckpointing,
 };
 use burn::backend::fusion::Fusion;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorData};
 use burn::tensor::{Tensor, activation::silu};
@@ -11,7 +12,7 @@ use burn_cubecl::{CubeBackend, CubeDevice};
 use diff_flash_attn::burn::{AttentionOps, AttentionTrainingOps, Maybe, diff_attention};
 use diff_flash_attn::{Mask, Options};
 
-use crate::cases::{NORM, Source, cube, values};
+use crate::cases::{NORM, Source, cube, difference, values};
 
 fn options() -> Options {
     Options {
@@ -48,7 +49,7 @@ fn inputs<B: Backend>(device: &B::Device) -> [FloatTensor<B>; 5] {
 
 fn read<B: Backend>(tensor: FloatTensor<B>) -> Vec<f32> {
     let data = pollster::block_on(B::float_into_data(tensor)).unwrap();
-    data.to_vec().unwrap()
+    data.try_to_vec().unwrap()
 }
 
 fn output<B: AttentionOps>(device: &B::Device) -> Vec<f32> {
@@ -144,7 +145,13 @@ fn checkpointing_recomputes_what_comes_before() {
         computed
     };
     let plain = run(cube().autodiff());
-    assert_eq!(run(cube().autodiff().gradient_checkpointing()), plain);
+    let recomputed = run(cube().autodiff().gradient_checkpointing());
+    assert_eq!(recomputed.len(), plain.len());
+    for (recomputed, plain) in recomputed.iter().zip(&plain) {
+        let error = difference(recomputed, plain);
+        // Fusion makes other kernels of the operations around it, which round elsewhere.
+        assert!(error < 1e-5, "{error:e}");
+    }
 }
 
 #[test]

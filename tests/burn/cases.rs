@@ -91,7 +91,7 @@ impl Case {
         );
         let mut random = Source::new(dtype, &device.clone().autodiff());
         let query = random.tensor([b, h, 2, n, self.dim]);
-        let lambda = random.lambda(&self.lambda);
+        let lambda = random.lambda(&self.lambda).require_grad();
         let gamma = self.gamma.then(|| random.tensor([self.value_dim]));
         let weights = random.constant([b, h, n, self.value_dim]);
         let rest = (&lambda, &gamma, &weights);
@@ -167,7 +167,7 @@ impl Case {
 
 /// Row-major values.
 pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    tensor.into_data().convert::<f64>().to_vec().unwrap()
+    tensor.into_data().convert::<f64>().try_to_vec().unwrap()
 }
 
 /// Fills tensors with the same numbers on every device.
@@ -189,9 +189,9 @@ impl Source {
     /// A constant.
     pub(crate) fn constant<const D: usize>(&mut self, shape: [usize; D]) -> Tensor<D> {
         let len = shape.iter().product();
-        let values: Vec<f32> = (0..len)
-            .map(|_| self.random.random_range(-1.0..1.0))
-            .collect();
+        // Numbers that every storage type has.
+        let mut number = || self.random.random_range(-1024..=1024) as f32 / 1024.0;
+        let values: Vec<f32> = (0..len).map(|_| number()).collect();
         Tensor::from_data(TensorData::new(values, shape), (&self.device, self.dtype))
     }
 
@@ -204,7 +204,7 @@ impl Source {
     pub(crate) fn lambda(&mut self, shape: &[usize]) -> Tensor<3> {
         let mut axes = [1; 3];
         axes[3 - shape.len()..].copy_from_slice(shape);
-        self.tensor(axes)
+        self.constant(axes)
     }
 }
 
@@ -216,4 +216,11 @@ pub(crate) fn difference(ours: &[f64], expected: &[f64]) -> f64 {
     let differences = ours.iter().zip(expected).map(|(x, y)| (x - y).abs());
     // `max` would pass over a NaN.
     differences.fold(0.0, |most, x| if x > most || x.is_nan() { x } else { most }) / scale
+}
+
+/// ‖ours − expected‖ / ‖expected‖.
+pub(crate) fn distance(ours: &[f64], expected: &[f64]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+    let differences = &mut ours.iter().zip(expected).map(|(x, y)| x - y);
+    norm(differences) / norm(&mut expected.iter().copied())
 }

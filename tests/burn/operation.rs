@@ -4,7 +4,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use diff_flash_attn::burn::{attention, composed};
 use diff_flash_attn::{Mask, Options};
 
-use crate::cases::{Case, Form, NORM, Source, cube, difference, values};
+use crate::cases::{Case, Form, NORM, Source, cube, difference, distance, values};
 
 fn cases() -> Vec<(&'static str, Case)> {
     let paper = Case::default();
@@ -86,8 +86,9 @@ fn half_precision_is_the_rounding_of_single() {
     let single = case.run(Form::Public, &cube(), DType::F32);
     let half = case.run(Form::Public, &cube(), DType::F16);
     for ((tensor, ours), (_, expected)) in half.iter().zip(&single) {
-        let error = difference(ours, expected);
-        assert!(error < 3e-2, "{tensor} is off by {error:e}");
+        let error = distance(ours, expected);
+        println!("{tensor} {error:.1e}");
+        assert!(error < 5e-3, "{tensor} is off by {error:e}");
     }
 }
 
@@ -163,7 +164,7 @@ impl Moved<'_> {
             case.keys,
         );
         let query = self.shift("dq", source.constant([b, h, 2, n, case.dim]));
-        let lambda = self.shift("dlambda", source.lambda(&case.lambda).detach());
+        let lambda = self.shift("dlambda", source.lambda(&case.lambda));
         let gamma = case
             .gamma
             .then(|| self.shift("dgamma", source.constant([case.value_dim])));
