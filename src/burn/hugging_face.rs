@@ -273,7 +273,9 @@ impl Checkpoint {
             (None, None) => default_rope(),
         };
         let kv_heads = self.num_key_value_heads.unwrap_or(self.num_attention_heads);
-        let pairs = kv_heads > 0 && kv_heads % 2 == 0 && self.num_attention_heads % kv_heads == 0;
+        let pairs = kv_heads > 0
+            && kv_heads.is_multiple_of(2)
+            && self.num_attention_heads.is_multiple_of(kv_heads);
         let heads = format!("{kv_heads} for {} heads", self.num_attention_heads);
         let conditions = [
             (
