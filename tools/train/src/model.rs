@@ -69,7 +69,7 @@ impl Size {
     /// Steps of a training, unless asked otherwise.
     pub(crate) fn steps(self) -> usize {
         match self {
-            Size::Small => 200,
+            Size::Small => 600,
             Size::Large => 5000,
         }
     }

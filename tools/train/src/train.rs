@@ -27,7 +27,7 @@ pub(crate) struct Options {
     /// The attention.
     #[arg(long, value_enum, default_value_t = Kind::Diff)]
     model: Kind,
-    /// Steps of the whole training [default: 200 for the small size, 5000 for the large one]
+    /// Steps of the whole training [default: 600 for the small size, 5000 for the large one]
     #[arg(long)]
     steps: Option<usize>,
     /// Stop after this step; the same command goes on from there.
