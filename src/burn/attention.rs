@@ -3,7 +3,6 @@
 use burn::tensor::Tensor;
 
 use super::composed;
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
 use super::fused;
 use crate::attention::Options;
 
@@ -16,9 +15,9 @@ use crate::attention::Options;
 /// - `lambda` broadcasts to `[B, H, Nq]`: `[1]` is one number, `[H, 1]` one a head.
 /// - `gamma` is the norm's weight, `[dv]`.
 ///
-/// On a device of CubeCL (wgpu, CUDA, …) it is one fused kernel forward and two backward, with memory linear in the
-/// sequence length and no copy of a tensor whose last axis is contiguous; permuted views are read where they lie. On
-/// other devices it is [`composed::diff_attention`]. All five tensors get gradients on an autodiff device.
+/// On a device of CubeCL (wgpu, CUDA, …) these are the fused kernels of this crate, with memory linear in the sequence
+/// length and no copy of a query, key or value whose last axis is contiguous: permuted views are read where they lie
+/// (only a key expanded to two maps is written out; leave its axis out instead). On other devices it is [`composed::diff_attention`]. All five tensors get gradients on an autodiff device.
 /// `options.save_for_backward` is ignored: what the backward pass needs is kept when a gradient is tracked.
 ///
 /// ```
@@ -52,7 +51,6 @@ pub fn diff_attention<const K: usize, const V: usize, const L: usize>(
     options: &Options,
 ) -> Tensor<4> {
     let lambda = composed::broadcastable(lambda);
-    #[cfg(any(feature = "wgpu", feature = "cuda"))]
     if let Some(client) = fused::client(query.device().as_dispatch()) {
         return fused::attention(&client, query, key, value, Some(lambda), gamma, options);
     }
@@ -79,7 +77,6 @@ pub fn attention(
     value: Tensor<4>,
     options: &Options,
 ) -> Tensor<4> {
-    #[cfg(any(feature = "wgpu", feature = "cuda"))]
     if let Some(client) = fused::client(query.device().as_dispatch()) {
         return fused::attention(&client, query, key, value, None, None, options);
     }

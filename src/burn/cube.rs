@@ -70,10 +70,10 @@ impl AttentionTrainingOps for CubeBackend {
         let place = Place::of(&query);
         let inputs = inputs(query, key, value, lambda, gamma);
         let saved = Saved {
-            outputs: view(outputs),
-            lse: view(contiguous(lse)),
+            outputs: view(rows(outputs)),
+            lse: view(into_contiguous(lse)),
         };
-        let grad = seq_first(&view(grad));
+        let grad = seq_first(&view(rows(grad)));
         let gradients = must(backward(&place.client, &inputs, &saved, &grad, &options));
         AttentionGradients {
             query: place.heads_first(&gradients.query),
@@ -111,34 +111,33 @@ fn inputs(
         Maybe::Given(tensor) => Some(tensor),
     };
     Inputs {
-        query: seq_first(&view(query)),
-        key: seq_first(&view(distinct_maps(key))),
-        value: seq_first(&view(value)),
+        query: seq_first(&view(rows(query))),
+        key: seq_first(&view(rows(distinct_maps(key)))),
+        value: seq_first(&view(rows(value))),
         lambda: given(lambda).map(|lambda| swap_seq_and_head(&view(lambda))),
-        gamma: given(gamma).map(|gamma| view(contiguous(gamma))),
+        gamma: given(gamma).map(|gamma| view(into_contiguous(gamma))),
     }
 }
 
-/// A Burn tensor as this crate's, of the same buffer. Only a tensor whose last axis is not contiguous is copied first.
+/// A Burn tensor as this crate's, of the same buffer.
 fn view(tensor: CubeTensor) -> Tensor {
     let dtype = must(storage_type("tensor", tensor.dtype));
-    let tensor = match tensor.meta.strides().last() {
-        Some(1) | None => tensor,
-        Some(_) => into_contiguous(tensor),
-    };
     let (shape, strides) = (tensor.meta.shape(), tensor.meta.strides());
     Tensor::strided(tensor.handle.clone(), dtype, 0, shape, strides)
 }
 
-/// For what kernels read as one row-major array.
-fn contiguous(tensor: CubeTensor) -> CubeTensor {
-    into_contiguous(tensor)
+/// A tensor whose last axis kernels can read: it is copied only if that is not contiguous.
+fn rows(tensor: CubeTensor) -> CubeTensor {
+    match tensor.meta.strides().last() {
+        Some(1) => tensor,
+        _ => into_contiguous(tensor),
+    }
 }
 
 /// A key whose two maps were expanded from one is written out: its gradient has both.
 fn distinct_maps(key: CubeTensor) -> CubeTensor {
-    let repeated =
-        key.meta.shape().len() == 5 && key.meta.shape()[2] == 2 && key.meta.strides()[2] == 0;
+    let (shape, strides) = (key.meta.shape(), key.meta.strides());
+    let repeated = shape.len() == 5 && shape[2] == 2 && strides[2] == 0;
     if repeated { into_contiguous(key) } else { key }
 }
 

@@ -12,18 +12,14 @@
 //! [Burn]: https://burn.dev
 
 mod attention;
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod autodiff;
 mod cache;
 mod check;
 pub mod composed;
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod fused;
 mod heads;
 pub mod hugging_face;
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod ops;
 mod rotary;
 mod standard;
@@ -34,7 +30,6 @@ mod v2;
 pub use attention::{attention, diff_attention};
 pub use cache::KeyValueCache;
 pub use heads::Pairing;
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub use ops::{AttentionGradients, AttentionOps, AttentionSaved, AttentionTrainingOps, Maybe};
 pub use standard::{MultiHeadStandardAttention, MultiHeadStandardAttentionConfig};
 pub use transformer::{
