@@ -4,6 +4,7 @@ mod demo;
 mod device;
 mod errors;
 mod golden_cases;
+mod gpu;
 mod process;
 mod progress;
 mod setup;
@@ -14,7 +15,6 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use device::{Backend, rerun_with_cuda};
 
 /// Commands of the diff-flash-attn project. Each installs first what this machine lacks for it.
 #[derive(Parser)]
@@ -32,17 +32,8 @@ enum Command {
     Demo(demo::Options),
     /// Compute golden cases, dumps of other implementations, and compare every output and gradient with them.
     Golden(golden_cases::Options),
-}
-
-impl Command {
-    /// The device that the command computes on, if it names one.
-    fn backend(&self) -> Option<Backend> {
-        match self {
-            Command::Test(_) => None,
-            Command::Demo(options) => Some(options.backend()),
-            Command::Golden(options) => options.backend(),
-        }
-    }
+    /// Build the program that checks and times every kernel on a GPU, and run it.
+    Gpu(gpu::Options),
 }
 
 fn main() -> ExitCode {
@@ -63,12 +54,10 @@ fn main() -> ExitCode {
 
 /// Whether everything the command checks holds.
 fn run(command: Command) -> Result<bool> {
-    if command.backend().is_some_and(Backend::is_missing) {
-        return rerun_with_cuda();
-    }
     match command {
         Command::Test(options) => test::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Golden(options) => golden_cases::run(&options),
+        Command::Gpu(options) => gpu::run(&options),
     }
 }
