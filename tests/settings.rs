@@ -35,6 +35,7 @@ fn everywhere(settings: Settings) -> Tuning {
         forward: Some(settings),
         query_gradient: Some(settings),
         key_value_gradient: Some(settings),
+        ..Tuning::default()
     }
 }
 
@@ -118,6 +119,7 @@ fn settings_for_gpus_compute_the_same() {
         forward: find(Pass::Forward),
         query_gradient: find(Pass::QueryGradient),
         key_value_gradient: find(Pass::KeyValueGradient),
+        ..Tuning::default()
     };
     compare(&case(64, 128), tuning, "GPU rows");
 }

@@ -5,7 +5,7 @@
 
 use cubecl::prelude::*;
 
-use super::fragment::{THREADS, column, first_column, in_lower_row, upper_row};
+use super::fragment::{THREADS, column, first_column, in_lower_row, quad_lane, upper_row};
 use super::ptx::{
     inverse_sqrt, load_shared, load4_shared, meet, pack, quad_sum, store_shared, store4_shared,
 };
@@ -88,7 +88,7 @@ pub(crate) fn write_lse(
     unseen: f32,
 ) {
     let start = at.offset + line.batch * at.batch + line.head * at.head + map * at.pair + line.row;
-    if UNIT_POS % 4u32 == 0u32 {
+    if quad_lane() == 0u32 {
         if line.row < line.query_len {
             lse[start as usize] = softmax.lse(scale, unseen, 0usize);
         }
@@ -270,7 +270,7 @@ fn normalise(
         let row = upper_row() * 4u32;
         let mine = memory + comptime!(shape.row_sums(map) as u32) + row;
         let theirs = memory + comptime!(shape.row_sums(1 - map) as u32) + row;
-        if UNIT_POS % 4u32 == 0u32 {
+        if quad_lane() == 0u32 {
             store_shared(mine, upper);
             store_shared(mine + 32u32, lower);
         }

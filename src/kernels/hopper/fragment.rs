@@ -27,8 +27,14 @@ pub(crate) fn upper_row() -> u32 {
     (UNIT_POS / 32u32) % 4u32 * 16u32 + UNIT_POS % 32u32 / 4u32
 }
 
+/// The thread's number among the four that share its rows.
+#[cube]
+pub(crate) fn quad_lane() -> u32 {
+    UNIT_POS % 4u32
+}
+
 /// The thread's first column.
 #[cube]
 pub(crate) fn first_column() -> u32 {
-    UNIT_POS % 4u32 * 2u32
+    quad_lane() * 2u32
 }

@@ -75,7 +75,7 @@ fn case(i: usize, [head_dim, value_dim]: [usize; 2], maps: usize) -> (Case, Layo
         query_len,
         key_len,
         heads,
-        kv_heads: if i % 3 == 0 { heads } else { 1 },
+        kv_heads: if i.is_multiple_of(3) { heads } else { 1 },
         head_dim,
         value_dim,
         maps,
@@ -86,7 +86,7 @@ fn case(i: usize, [head_dim, value_dim]: [usize; 2], maps: usize) -> (Case, Layo
         norm: (compiled % 3 != 2).then_some(NORM),
     };
     let lambda = [vec![batch, query_len, heads], vec![heads], vec![1]];
-    let gamma = problem.norm.is_some() && compiled % 2 == 0;
+    let gamma = problem.norm.is_some() && compiled.is_multiple_of(2);
     let layout = LAYOUTS[(compiled + compiled / 3) % 3];
     let case = Case::random(problem, &lambda[i % 3], gamma, i as u64);
     (case, layout)
