@@ -9,9 +9,10 @@ use crate::error::{Error, Result};
 use crate::kernels::hopper::epilogue::HopperStridesLaunch;
 use crate::kernels::hopper::forward::attention_forward_hopper;
 use crate::kernels::hopper::ptx::Half;
+use crate::kernels::hopper::settings::hopper_settings;
 use crate::kernels::hopper::shape::{HopperShape, PANEL};
 use crate::tensor::{DType, Tensor};
-use crate::tuning::{HopperSettings, Limits, hopper_settings};
+use crate::tuning::{HopperSettings, Limits};
 
 /// Scales with which masked scores, and those of no key at all, are far below and yet finite.
 const SCALES: core::ops::RangeInclusive<f32> = 1e-20..=1e6;
