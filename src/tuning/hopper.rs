@@ -6,7 +6,7 @@ use MaskKind::{Causal, Full, Window};
 ///
 /// A cube has one warpgroup that loads tiles and `consumers` that compute on 64 rows each. With two maps the two
 /// consumers compute a map each of the same 64 queries, with one map each has 64 queries of its own. The
-/// [`Display`](core::fmt::Display) form, `n80k2v2w2c2`, is its name wherever settings are reported.
+/// [`Display`](core::fmt::Display) form, `n128k2v2w2c2t`, is its name wherever settings are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HopperSettings {
     /// Keys of a tile, a multiple of 16 up to 256.
@@ -19,6 +19,9 @@ pub struct HopperSettings {
     pub consumers: usize,
     /// Cubes that share what they load: 1 or 2, neighbouring queries of one head.
     pub cluster: usize,
+    /// The computing warpgroups take turns at the tensor cores, so that one computes exponentials while another's
+    /// products run.
+    pub turns: bool,
 }
 
 impl core::fmt::Display for HopperSettings {
@@ -29,10 +32,12 @@ impl core::fmt::Display for HopperSettings {
             value_stages,
             consumers,
             cluster,
+            turns,
         } = self;
+        let turns = if *turns { "t" } else { "" };
         write!(
             f,
-            "n{keys}k{key_stages}v{value_stages}w{consumers}c{cluster}"
+            "n{keys}k{key_stages}v{value_stages}w{consumers}c{cluster}{turns}"
         )
     }
 }
@@ -68,6 +73,7 @@ const fn row(
     [head_dim, value_dim]: [usize; 2],
     mask: MaskKind,
     [keys, key_stages, value_stages, consumers, cluster]: [usize; 5],
+    turns: bool,
 ) -> HopperShipped {
     let settings = HopperSettings {
         keys,
@@ -75,6 +81,7 @@ const fn row(
         value_stages,
         consumers,
         cluster,
+        turns,
     };
     HopperShipped {
         maps,
@@ -85,40 +92,41 @@ const fn row(
     }
 }
 
-/// All default settings. The widest tiles whose registers and shared memory suffice; they await a measurement.
+/// All default settings: wide tiles whose registers and shared memory suffice. Turns where exponentials are many for the
+/// products that hide them, that is where the value dimension is small. They await a measurement.
 #[rustfmt::skip]
 const TABLE: &[HopperShipped] = &[
-    //  maps d    dv     mask    keys  k  v  w  c
-    row(2, [128, 256], Full,   [ 80, 2, 2, 2, 2]),
-    row(2, [128, 256], Causal, [ 80, 2, 2, 2, 2]),
-    row(2, [128, 256], Window, [ 80, 2, 2, 2, 2]),
-    row(2, [ 64, 128], Full,   [128, 2, 2, 2, 2]),
-    row(2, [ 64, 128], Causal, [128, 2, 2, 2, 2]),
-    row(2, [ 64, 128], Window, [128, 2, 2, 2, 2]),
-    row(2, [128, 128], Full,   [112, 2, 2, 2, 2]),
-    row(2, [128, 128], Causal, [112, 2, 2, 2, 2]),
-    row(2, [128, 128], Window, [112, 2, 2, 2, 2]),
-    row(2, [ 64,  64], Full,   [128, 2, 2, 2, 2]),
-    row(2, [ 64,  64], Causal, [128, 2, 2, 2, 2]),
-    row(2, [ 64,  64], Window, [128, 2, 2, 2, 2]),
-    row(2, [ 96, 192], Full,   [ 96, 2, 2, 2, 2]),
-    row(2, [ 96, 192], Causal, [ 96, 2, 2, 2, 2]),
-    row(2, [ 96, 192], Window, [ 96, 2, 2, 2, 2]),
-    row(1, [128, 256], Full,   [ 80, 2, 2, 2, 2]),
-    row(1, [128, 256], Causal, [ 80, 2, 2, 2, 2]),
-    row(1, [128, 256], Window, [ 80, 2, 2, 2, 2]),
-    row(1, [ 64, 128], Full,   [128, 2, 2, 2, 2]),
-    row(1, [ 64, 128], Causal, [128, 2, 2, 2, 2]),
-    row(1, [ 64, 128], Window, [128, 2, 2, 2, 2]),
-    row(1, [128, 128], Full,   [128, 2, 2, 2, 2]),
-    row(1, [128, 128], Causal, [128, 2, 2, 2, 2]),
-    row(1, [128, 128], Window, [128, 2, 2, 2, 2]),
-    row(1, [ 64,  64], Full,   [128, 2, 2, 2, 2]),
-    row(1, [ 64,  64], Causal, [128, 2, 2, 2, 2]),
-    row(1, [ 64,  64], Window, [128, 2, 2, 2, 2]),
-    row(1, [ 96, 192], Full,   [ 96, 2, 2, 2, 2]),
-    row(1, [ 96, 192], Causal, [ 96, 2, 2, 2, 2]),
-    row(1, [ 96, 192], Window, [ 96, 2, 2, 2, 2]),
+    //  maps d    dv     mask    keys  k  v  w  c   turns
+    row(2, [128, 256], Full,   [ 80, 2, 2, 2, 2], false),
+    row(2, [128, 256], Causal, [ 80, 2, 2, 2, 2], false),
+    row(2, [128, 256], Window, [ 80, 2, 2, 2, 2], false),
+    row(2, [ 64, 128], Full,   [128, 2, 2, 2, 2], true),
+    row(2, [ 64, 128], Causal, [128, 2, 2, 2, 2], true),
+    row(2, [ 64, 128], Window, [128, 2, 2, 2, 2], true),
+    row(2, [128, 128], Full,   [112, 2, 2, 2, 2], true),
+    row(2, [128, 128], Causal, [112, 2, 2, 2, 2], true),
+    row(2, [128, 128], Window, [112, 2, 2, 2, 2], true),
+    row(2, [ 64,  64], Full,   [128, 2, 2, 2, 2], true),
+    row(2, [ 64,  64], Causal, [128, 2, 2, 2, 2], true),
+    row(2, [ 64,  64], Window, [128, 2, 2, 2, 2], true),
+    row(2, [ 96, 192], Full,   [ 96, 2, 2, 2, 2], false),
+    row(2, [ 96, 192], Causal, [ 96, 2, 2, 2, 2], false),
+    row(2, [ 96, 192], Window, [ 96, 2, 2, 2, 2], false),
+    row(1, [128, 256], Full,   [ 80, 2, 2, 2, 2], false),
+    row(1, [128, 256], Causal, [ 80, 2, 2, 2, 2], false),
+    row(1, [128, 256], Window, [ 80, 2, 2, 2, 2], false),
+    row(1, [ 64, 128], Full,   [128, 2, 2, 2, 2], true),
+    row(1, [ 64, 128], Causal, [128, 2, 2, 2, 2], true),
+    row(1, [ 64, 128], Window, [128, 2, 2, 2, 2], true),
+    row(1, [128, 128], Full,   [128, 2, 2, 2, 2], true),
+    row(1, [128, 128], Causal, [128, 2, 2, 2, 2], true),
+    row(1, [128, 128], Window, [128, 2, 2, 2, 2], true),
+    row(1, [ 64,  64], Full,   [128, 2, 2, 2, 2], true),
+    row(1, [ 64,  64], Causal, [128, 2, 2, 2, 2], true),
+    row(1, [ 64,  64], Window, [128, 2, 2, 2, 2], true),
+    row(1, [ 96, 192], Full,   [ 96, 2, 2, 2, 2], false),
+    row(1, [ 96, 192], Causal, [ 96, 2, 2, 2, 2], false),
+    row(1, [ 96, 192], Window, [ 96, 2, 2, 2, 2], false),
 ];
 
 /// All default settings of the forward kernel for compute capability 9.0.

@@ -28,6 +28,7 @@ use super::ptx::{
 use super::ring::Ring;
 use super::shape::HopperShape;
 use super::softmax::{Softmax, Visible, weights};
+use super::turns::Turns;
 use crate::kernels::portable::forward::ForwardNumbers;
 use crate::math::mask::{Band, Bounds};
 
@@ -245,6 +246,8 @@ fn walk<S: Size, O: Size, P: Size>(
     let outputs = comptime!(shape.outputs());
     let keys_a_tile = comptime!(shape.settings.keys as u32);
     let cubes = comptime!(shape.cubes());
+    let groups = comptime!(shape.settings.consumers);
+    let take_turns = comptime!(shape.settings.turns);
     let count = comptime!(scores.registers());
     let sides = comptime!(shape.sides);
     let half = comptime!(shape.half);
@@ -272,13 +275,20 @@ fn walk<S: Size, O: Size, P: Size>(
         keys.release(cubes);
         let exponentials = softmax.update::<S>(s, visible, work.first_key, scale, count, sides);
         let mut p = weights::<P>(&exponentials, count, half);
+        let turns = Turns::new(group, work.tiles - 1u32, groups);
         for t in 1..work.tiles {
             keys.advance(comptime!(shape.settings.key_stages));
             let tile = keys.await_tile() * key_step;
+            if comptime!(take_turns) {
+                turns.wait();
+            }
             let s = multiply::<S>(query, key + tile, scores, query_panel, key_panel);
             sums = scale_rows::<O>(sums, softmax.upper_decay(), softmax.lower_decay(), outputs);
             let tile = values.await_tile() * value_step;
             sums = accumulate::<O, P>(sums, p, value + tile, outputs);
+            if comptime!(take_turns) {
+                turns.pass(t - 1u32, groups);
+            }
             let s = wait::<S>(s, 1usize, scores);
             keys.release(cubes);
             let first_key = work.first_key + (t * keys_a_tile) as i32;

@@ -9,3 +9,4 @@ mod ring;
 pub(crate) mod settings;
 pub(crate) mod shape;
 mod softmax;
+mod turns;

@@ -187,6 +187,22 @@ pub(crate) fn meet(#[comptime] id: u32, #[comptime] threads: u32) {
         options(explicit_mem, reads_address_space shared, writes_address_space shared));
 }
 
+/// The same for a barrier that is known at run time.
+#[cube]
+pub(crate) fn meet_at(id: u32, #[comptime] threads: u32) {
+    let id = value::<u32>(id);
+    gpu_asm!("bar.sync {id}, {threads};", id = in(_) id,
+        options(explicit_mem, reads_address_space shared, writes_address_space shared));
+}
+
+/// Comes to barrier `id` and goes on.
+#[cube]
+pub(crate) fn pass_by(id: u32, #[comptime] threads: u32) {
+    let id = value::<u32>(id);
+    gpu_asm!("bar.arrive {id}, {threads};", id = in(_) id,
+        options(explicit_mem, reads_address_space shared, writes_address_space shared));
+}
+
 /// Makes the 8 bytes at `barrier` a barrier whose phase ends after `arrivals`, and the bytes that they expect.
 #[cube]
 pub(crate) fn barrier_init(barrier: u32, #[comptime] arrivals: u32) {

@@ -59,6 +59,7 @@ impl HopperSettings {
             value_stages,
             consumers,
             cluster,
+            ..
         } = *self;
         if keys == 0 || !keys.is_multiple_of(16) || keys > 256 {
             return Err(self.refuse("keys is no multiple of 16 from 16 to 256"));

@@ -178,19 +178,20 @@ fn backward_of_what_was_saved() {
 #[test]
 fn settings_by_hand() {
     let Some(device) = hopper() else { return };
-    let settings = |keys, key_stages, value_stages, consumers, cluster| HopperSettings {
+    let settings = |keys, key_stages, value_stages, consumers, cluster, turns| HopperSettings {
         keys,
         key_stages,
         value_stages,
         consumers,
         cluster,
+        turns,
     };
     let by_hand = [
-        (2, settings(16, 2, 3, 2, 1)),
-        (2, settings(48, 4, 2, 2, 2)),
-        (2, settings(176, 2, 2, 2, 1)),
-        (1, settings(64, 2, 2, 3, 2)),
-        (1, settings(80, 3, 5, 2, 1)),
+        (2, settings(16, 2, 3, 2, 1, false)),
+        (2, settings(48, 4, 2, 2, 2, true)),
+        (2, settings(176, 2, 2, 2, 1, true)),
+        (1, settings(64, 2, 2, 3, 2, true)),
+        (1, settings(80, 3, 5, 2, 1, false)),
     ];
     for (maps, settings) in by_hand {
         let (mut case, layout) = case(0, [64, 128], maps);
@@ -334,6 +335,7 @@ fn settings_that_cannot_be() {
         value_stages: 2,
         consumers: 2,
         cluster: 1,
+        turns: false,
     };
     let bad = [
         (
