@@ -257,7 +257,9 @@ fn run(c: Case) -> f64 {
             ..Launch::new([1; 3], [128, 1, 1])
         };
         let args = [ma.into(), mb.into(), out.into(), frag.into()];
-        let st = dev.launch(&module, "k", &launch, &args).unwrap_or_else(|e| panic!("{c:?} {mode:?} {e}"));
+        let st = dev
+            .launch(&module, "k", &launch, &args)
+            .unwrap_or_else(|e| panic!("{c:?} {mode:?} {e}"));
         assert!(st.warnings.is_empty(), "{c:?} {:?}", st.warnings);
         let d: Vec<f32> = dev.download(out).unwrap();
         for i in 0..m {

@@ -78,7 +78,11 @@ fn integers(op: &Op, r: &mut Registers, mask: u32) -> bool {
         Op::Int2(op, ty, d, [a, b]) => {
             let n = ty.bytes();
             // The distance of a shift has 32 bits, of which the low half of a 64-bit slot is all that is looked at.
-            let nb = if matches!(op, Int2::Shl | Int2::Shr) { 4 } else { n };
+            let nb = if matches!(op, Int2::Shl | Int2::Shr) {
+                4
+            } else {
+                n
+            };
             lanes(mask, |l| {
                 let v = integer::binary(*op, *ty, r.raw(*a, n, l), r.raw(*b, nb, l));
                 r.set_raw(*d, n, l, v);
@@ -142,7 +146,13 @@ fn bfi(op: &Op, r: &mut Registers, mask: u32) {
     let n = ty.bytes();
     lanes(mask, |l| {
         let (position, length) = (r.get(*position, l), r.get(*length, l));
-        let v = integer::bfi(ty.bits(), r.raw(*a, n, l), r.raw(*b, n, l), position, length);
+        let v = integer::bfi(
+            ty.bits(),
+            r.raw(*a, n, l),
+            r.raw(*b, n, l),
+            position,
+            length,
+        );
         r.set_raw(*d, n, l, v);
     });
 }
@@ -274,7 +284,9 @@ fn compare<T: PartialOrd>(s: &Setp, x: T, y: T) -> bool {
 
 fn convert(r: &mut Registers, mask: u32, c: &Conversion) {
     match (c.b, c.to) {
-        (Some(b), Ty::BF16x2) if c.rounding == Some(Rounding::Nearest) && !c.relu && !c.satfinite => {
+        (Some(b), Ty::BF16x2)
+            if c.rounding == Some(Rounding::Nearest) && !c.relu && !c.satfinite =>
+        {
             r.map2(mask, c.d, [c.a, b], |high, low| {
                 convert::bf16_nearest(high) << 16 | convert::bf16_nearest(low)
             });

@@ -17,7 +17,11 @@ impl<'a> Cluster<'a> {
 
     pub(super) fn read(&mut self, at: At, space: Space, a: u64, out: &mut [u8]) -> R<()> {
         let n = out.len();
-        let space = if space == Space::Generic { classify(a) } else { space };
+        let space = if space == Space::Generic {
+            classify(a)
+        } else {
+            space
+        };
         self.check_alignment(at, a, n)?;
         match space {
             Space::Shared | Space::Cluster => {
@@ -47,7 +51,11 @@ impl<'a> Cluster<'a> {
 
     pub(super) fn write(&mut self, at: At, space: Space, a: u64, data: &[u8]) -> R<()> {
         let n = data.len();
-        let space = if space == Space::Generic { classify(a) } else { space };
+        let space = if space == Space::Generic {
+            classify(a)
+        } else {
+            space
+        };
         self.check_alignment(at, a, n)?;
         match space {
             Space::Shared | Space::Cluster => {

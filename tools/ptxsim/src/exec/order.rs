@@ -37,7 +37,10 @@ impl Cluster<'_> {
         let n = self.job.warps();
         let clock = &mut self.warps[at.wi].clock.0;
         clock[at.wi] += 1;
-        let (now, known) = (clock[at.wi], clock[cta * n..(cta + 1) * n].iter().any(|t| *t > 0));
+        let (now, known) = (
+            clock[at.wi],
+            clock[cta * n..(cta + 1) * n].iter().any(|t| *t > 0),
+        );
         self.warps[at.wi].touched[cta] = (now, at.pc);
         if known {
             return Ok(());

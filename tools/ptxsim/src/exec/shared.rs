@@ -116,7 +116,9 @@ impl Cluster<'_> {
         let shared = &self.ctas[p.cta].shared;
         let held = &shared.holds[p.o..p.o + n];
         let unsafe_byte = |h: &Byte| matches!(h, Byte::InFlight | Byte::Mbarrier);
-        let read = shared.readers[Shared::granules(p.o, n)].iter().position(|r| *r > 0);
+        let read = shared.readers[Shared::granules(p.o, n)]
+            .iter()
+            .position(|r| *r > 0);
         if let Some(i) = held.iter().position(unsafe_byte) {
             let byte = held[i];
             return self.bad_write(at, Loc { o: p.o + i, ..p }, byte);
