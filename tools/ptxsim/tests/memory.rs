@@ -240,6 +240,13 @@ fn barriers() {
     assert!(results(order)[32..].iter().all(|r| r[0] == 5));
 }
 
+/// A warp of 8 threads counts as a whole one.
+#[test]
+fn barriers_of_partial_warps() {
+    let body = "bar.sync 1, 64;\nmov.u32 %d, 1;";
+    assert!(run(body, 40).unwrap().iter().all(|r| r[0] == 1));
+}
+
 #[test]
 fn endless_loops() {
     let source = format!("{HEAD}.visible .entry k()\n{{\nL: bra L;\n}}\n");

@@ -294,7 +294,14 @@ impl Cluster<'_> {
             .find(|p| p.shared.cta == cta && self.cta_of(p.at.wi) != cta);
         if let Some(p) = late {
             let (rank, line) = (self.cta_of(p.at.wi), self.line(p.at.pc));
-            return self.fail(at, format!("CTA rank {cta} exits while a copy of CTA rank {rank} (line {line}) into its shared memory is outstanding (no barrier.cluster at the end?)"));
+            return self.fail(
+                at,
+                format!(
+                    "CTA rank {cta} exits while a copy of CTA rank {rank} (line {line}) \
+                 into its shared memory is outstanding (no barrier.cluster at the \
+                 end?)"
+                ),
+            );
         }
         if self.ctas.len() > 1 {
             self.check_untouched(at, cta)

@@ -167,7 +167,10 @@ impl Cluster<'_> {
         self.breach(
             Check::Proxy,
             at,
-            format!("uses mbarrier 0x{a:x} of another CTA, initialised without fence.mbarrier_init or a releasing barrier.cluster.arrive"),
+            format!(
+                "uses mbarrier 0x{a:x} of another CTA, initialised without \
+                 fence.mbarrier_init or a releasing barrier.cluster.arrive"
+            ),
         )
     }
 

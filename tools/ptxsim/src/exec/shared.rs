@@ -50,7 +50,7 @@ impl Shared {
     pub fn words<const N: usize>(&self, o: usize) -> Option<[u32; N]> {
         let n = 4 * N;
         let held = self.holds.get(o..o + n)?;
-        if o % n != 0 || held.iter().any(|h| *h != Byte::Data) {
+        if !o.is_multiple_of(n) || held.iter().any(|h| *h != Byte::Data) {
             return None;
         }
         let bytes = &self.bytes[o..o + n];
@@ -221,7 +221,10 @@ impl Cluster<'_> {
         self.breach(
             Check::Proxy,
             at,
-            format!("reads shared memory at 0x{a:x} asynchronously, which ordinary stores wrote, with no fence.proxy.async since"),
+            format!(
+                "reads shared memory at 0x{a:x} asynchronously, which ordinary stores \
+                 wrote, with no fence.proxy.async since"
+            ),
         )
     }
 }

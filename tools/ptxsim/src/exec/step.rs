@@ -273,9 +273,13 @@ impl Cluster<'_> {
     fn blocking(&mut self, run: &mut Running, op: &Op) -> R<Flow> {
         match op {
             Op::Bar {
-                id, count, wait, ..
+                id,
+                count,
+                wait,
+                aligned,
             } => {
-                self.barrier(run.at(), run.mask, (*id, *count), *wait)?;
+                let how = (*wait, *aligned);
+                self.barrier(run.at(), run.mask, (*id, *count), how)?;
                 Ok(if *wait { Flow::Stop } else { Flow::Next })
             }
             Op::ClusterWait => {

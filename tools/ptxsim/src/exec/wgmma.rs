@@ -199,7 +199,13 @@ impl Cluster<'_> {
                 let key = |w: &Issued| (w.pc, w.a, w.b, w.scale_d);
                 if key(first) != key(&new) {
                     let line = self.line(first.pc);
-                    return self.fail(at, format!("the warps of warpgroup {g} disagree: another one issued the wgmma of line {line}, or with other operands"));
+                    return self.fail(
+                        at,
+                        format!(
+                            "the warps of warpgroup {g} disagree: another one issued the \
+                         wgmma of line {line}, or with other operands"
+                        ),
+                    );
                 }
             }
         }
@@ -317,7 +323,13 @@ impl Cluster<'_> {
             for u in 0..inner / 8 {
                 let a = d.address(mn_major, o, u);
                 if a < START || a + 16 > START + self.job.shared_bytes as u64 {
-                    return self.fail(at, format!("an operand at shared address 0x{a:x} is out of bounds (descriptor 0x{descriptor:016x})"));
+                    return self.fail(
+                        at,
+                        format!(
+                            "an operand at shared address 0x{a:x} is out of bounds \
+                         (descriptor 0x{descriptor:016x})"
+                        ),
+                    );
                 }
                 units.push((a - START) as usize);
             }
