@@ -35,14 +35,14 @@ use crate::math::mask::{Band, Bounds};
 /// Grid: (query tiles, query heads, batch). `query`, `key` and `value` are tensor maps of rank 5 over batch, row, head,
 /// pair, column; positions past the end of a sequence read as zero.
 #[cube(launch_unchecked, cluster_dim = CubeDim::new_1d(shape.cubes() as u32))]
-pub(crate) fn attention_forward_hopper<F: Float>(
+pub(crate) fn attention_forward_hopper<F: Float, W: Size>(
     query: &TensorMap<F, Tiled>,
     key: &TensorMap<F, Tiled>,
     value: &TensorMap<F, Tiled>,
     lambda: &[f32],
     gamma: &[f32],
-    output: &mut [u32],
-    saved: &mut [u32],
+    output: &mut [Vector<u32, W>],
+    saved: &mut [Vector<u32, W>],
     lse: &mut [f32],
     at: HopperStrides,
     band: Band,
@@ -95,7 +95,7 @@ pub(crate) fn attention_forward_hopper<F: Float>(
         }
     } else {
         set_registers(true, comptime!(shape.settings.consumer_registers() as u32));
-        consume(
+        consume::<W>(
             lambda,
             gamma,
             output,
@@ -154,11 +154,11 @@ fn key_tiles(bounds: &Bounds, #[comptime] shape: HopperShape) -> u32 {
 
 /// One computing warpgroup, from its first tile to its outputs.
 #[cube]
-fn consume(
+fn consume<W: Size>(
     lambda: &[f32],
     gamma: &[f32],
-    output: &mut [u32],
-    saved: &mut [u32],
+    output: &mut [Vector<u32, W>],
+    saved: &mut [Vector<u32, W>],
     lse: &mut [f32],
     at: &HopperStrides,
     band: &Band,
@@ -216,11 +216,11 @@ fn consume(
     }
     // Registers have numbers, not indices: the columns that are kept must be known when the code is made.
     if map == 0u32 {
-        finish::<O>(
+        finish::<O, W>(
             sums, &softmax, lambda, gamma, output, saved, at, &line, &gain, memory, 0usize, shape,
         );
     } else if comptime!(shape.maps == 2) {
-        finish::<O>(
+        finish::<O, W>(
             sums, &softmax, lambda, gamma, output, saved, at, &line, &gain, memory, 1usize, shape,
         );
     }

@@ -76,6 +76,15 @@ fn exchange(x: f32, #[comptime] mask: u32) -> f32 {
     out
 }
 
+/// The same for a word.
+#[cube]
+pub(crate) fn exchange_word(x: u32, #[comptime] mask: u32) -> u32 {
+    let x = value::<u32>(x);
+    let out: u32;
+    gpu_asm!("shfl.sync.bfly.b32 {out}, {x}, {mask}, 31, 0xffffffff;", out = out(_) out, x = in(_) x, options(nomem));
+    out
+}
+
 /// The greatest `x` of four neighbouring lanes, in all of them.
 #[cube]
 pub(crate) fn quad_max(x: f32) -> f32 {
