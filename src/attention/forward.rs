@@ -137,7 +137,7 @@ pub fn forward_into(
 /// ```
 ///
 /// # Errors
-/// Those of [`forward`] that come before the launch, among them [`Error::Settings`] with the reason if
+/// Those of [`forward`] that come before the launch, among them [`Error::Settings`](crate::Error::Settings) with the reason if
 /// [`Tuning::schedule`](crate::Tuning) asks for a kernel that cannot take the problem.
 pub fn forward_schedule(client: &Client, inputs: &Inputs, options: &Options) -> Result<Schedule> {
     let checked = inputs.check(options)?;

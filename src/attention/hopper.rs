@@ -9,9 +9,11 @@ use crate::error::{Error, Result};
 use crate::kernels::hopper::epilogue::HopperStridesLaunch;
 use crate::kernels::hopper::forward::attention_forward_hopper;
 use crate::kernels::hopper::ptx::Half;
+use crate::kernels::hopper::settings::hopper_settings;
 use crate::kernels::hopper::shape::{HopperShape, PANEL};
+use crate::problem::Problem;
 use crate::tensor::{DType, Tensor};
-use crate::tuning::{HopperSettings, Limits, hopper_settings};
+use crate::tuning::{HopperSettings, Limits};
 
 /// Scales with which masked scores, and those of no key at all, are far below and yet finite.
 const SCALES: core::ops::RangeInclusive<f32> = 1e-20..=1e6;
@@ -65,9 +67,19 @@ pub(super) fn plan(
         gamma: inputs.gamma.is_some(),
         save_outputs: outputs.saved.is_some(),
         save_lse: outputs.lse.is_some(),
+        wide: wide(problem, outputs),
     };
     settings.check(problem, shape.shared_memory(), &Limits::of(client))?;
     Ok(shape)
+}
+
+/// Whether eight columns of every output lie at a multiple of 16 bytes, and each warpgroup has four times as many.
+fn wide(problem: &Problem, outputs: &Outputs<'_>) -> bool {
+    let strides = [&outputs.output_strides, &outputs.saved_strides];
+    let mut buffers = [Some(outputs.output), outputs.saved].into_iter().flatten();
+    strides.iter().all(|axes| axes.divisible(8))
+        && buffers.all(|tensor| tensor.handle().offset_start.unwrap_or(0).is_multiple_of(16))
+        && problem.value_dim.is_multiple_of(32 * problem.maps)
 }
 
 fn refuse<T>(problem: String) -> Result<T> {
@@ -193,6 +205,7 @@ pub(super) fn launch(
             client,
             grid,
             CubeDim::new_1d(shape.threads() as u32),
+            shape.written() / 4,
             tensor_map(
                 &inputs.query,
                 &checked.query,

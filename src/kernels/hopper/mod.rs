@@ -6,5 +6,7 @@ mod fragment;
 mod producer;
 pub(crate) mod ptx;
 mod ring;
+pub(crate) mod settings;
 pub(crate) mod shape;
 mod softmax;
+mod turns;

@@ -90,7 +90,9 @@ impl Device {
     pub fn download<T: Element>(&self, buffer: Buffer) -> Result<Vec<T>> {
         let p = self.check(buffer, buffer.bytes)?;
         // SAFETY: as many bytes of a buffer, and no kernel runs.
-        Ok(T::read(unsafe { std::slice::from_raw_parts(p, buffer.bytes) }))
+        Ok(T::read(unsafe {
+            std::slice::from_raw_parts(p, buffer.bytes)
+        }))
     }
 
     fn check(&self, buffer: Buffer, bytes: usize) -> Result<*mut u8> {
@@ -112,7 +114,13 @@ impl Device {
     ///
     /// # Errors
     /// If the launch does not fit the kernel, or at the first fault of the program.
-    pub fn launch(&mut self, module: &Module, kernel: &str, launch: &Launch, args: &[Arg]) -> Result<Stats> {
+    pub fn launch(
+        &mut self,
+        module: &Module,
+        kernel: &str,
+        launch: &Launch,
+        args: &[Arg],
+    ) -> Result<Stats> {
         Ok(self.run(module, kernel, launch, args, None)?.0)
     }
 
@@ -198,7 +206,11 @@ fn run_clusters(job: Job) -> Result<(Stats, Option<u32>)> {
     let size = job.cluster.unwrap_or([1; 3]);
     let count: [u64; 3] = std::array::from_fn(|i| (job.launch.grid[i] / size[i]) as u64);
     let one = |i: u64| {
-        let id = [i % count[0], i / count[0] % count[1], i / (count[0] * count[1])];
+        let id = [
+            i % count[0],
+            i / count[0] % count[1],
+            i / (count[0] * count[1]),
+        ];
         let mut cluster = Cluster::new(job, std::array::from_fn(|i| id[i] as u32 * size[i]));
         cluster.run().map_err(|error| *error)?;
         Ok((std::mem::take(&mut cluster.stats), cluster.watched))
@@ -221,14 +233,19 @@ fn run_clusters(job: Job) -> Result<(Stats, Option<u32>)> {
 fn parameters(kernel: &Kernel, args: &[Arg]) -> Result<Vec<u8>> {
     let (given, n) = (args.len(), kernel.params.len());
     if given != n {
-        return Err(Error::usage(format!("{given} arguments for {n} parameters")));
+        return Err(Error::usage(format!(
+            "{given} arguments for {n} parameters"
+        )));
     }
     let mut bytes = vec![0; kernel.param_bytes];
     for (arg, param) in args.iter().zip(&kernel.params) {
         let arg = arg.bytes();
         if arg.len() > param.bytes {
             let (given, n) = (arg.len(), param.bytes);
-            return Err(Error::usage(format!("{given} bytes for {} of {n}", param.name)));
+            return Err(Error::usage(format!(
+                "{given} bytes for {} of {n}",
+                param.name
+            )));
         }
         bytes[param.offset..param.offset + arg.len()].copy_from_slice(&arg);
     }
@@ -261,7 +278,9 @@ fn shared_bytes(kernel: &Kernel, launch: &Launch) -> Result<usize> {
         false => kernel.static_shared,
     };
     match start + launch.shared {
-        bytes if bytes > SHARED_LIMIT => Err(Error::usage(format!("{bytes} bytes of shared memory"))),
+        bytes if bytes > SHARED_LIMIT => {
+            Err(Error::usage(format!("{bytes} bytes of shared memory")))
+        }
         bytes => Ok(bytes),
     }
 }
@@ -287,7 +306,9 @@ fn cluster(kernel: &Kernel, launch: &Launch) -> Result<Option<[u32; 3]>> {
     }
     if (0..3).any(|i| !launch.grid[i].is_multiple_of(size[i])) {
         let grid = launch.grid;
-        return usage(format!("grid {grid:?} is not a multiple of the cluster {size:?}"));
+        return usage(format!(
+            "grid {grid:?} is not a multiple of the cluster {size:?}"
+        ));
     }
     Ok(Some(size))
 }

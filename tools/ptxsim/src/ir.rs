@@ -442,6 +442,8 @@ pub enum Op {
         wide: bool,
     },
     ActiveMask(S),
+    /// of so many bytes
+    Clock(usize, S),
     Ld {
         space: Space,
         bytes: usize,
@@ -589,10 +591,7 @@ impl Code {
         let (u, d) = (self.uses.len() as u32, self.defs.len() as u32);
         self.uses.extend(uses);
         self.defs.extend(defs);
-        let (uses, defs) = (
-            (u, self.uses.len() as u32),
-            (d, self.defs.len() as u32),
-        );
+        let (uses, defs) = ((u, self.uses.len() as u32), (d, self.defs.len() as u32));
         self.insts.push(Inst {
             op,
             guard,

@@ -108,7 +108,11 @@ impl GlobalMem {
     pub fn restore(&mut self, contents: &[Vec<u8>]) {
         for (alloc, bytes) in self.allocs.iter().zip(contents) {
             // SAFETY: as long as the allocation, and `self` is borrowed exclusively.
-            unsafe { alloc.pointer().copy_from_nonoverlapping(bytes.as_ptr(), alloc.len) }
+            unsafe {
+                alloc
+                    .pointer()
+                    .copy_from_nonoverlapping(bytes.as_ptr(), alloc.len)
+            }
         }
     }
 

@@ -41,9 +41,11 @@ impl Module {
 
     pub(crate) fn kernel(&self, name: &str) -> Result<&(Kernel, Code)> {
         let mut kernels = self.kernels.iter();
-        kernels.find(|(kernel, _)| kernel.name == name).ok_or_else(|| {
-            let all: Vec<_> = self.kernels().collect();
-            Error::usage(format!("there is no kernel {name}, only {all:?}"))
-        })
+        kernels
+            .find(|(kernel, _)| kernel.name == name)
+            .ok_or_else(|| {
+                let all: Vec<_> = self.kernels().collect();
+                Error::usage(format!("there is no kernel {name}, only {all:?}"))
+            })
     }
 }

@@ -11,7 +11,11 @@ fn configs() -> Vec<Launch> {
 
 /// The errors of the configurations that fail; each must contain `what`.
 fn failures(what: &str, run: impl Fn(&Launch) -> Option<Error>) -> usize {
-    let e: Vec<String> = configs().iter().filter_map(run).map(|e| e.to_string()).collect();
+    let e: Vec<String> = configs()
+        .iter()
+        .filter_map(run)
+        .map(|e| e.to_string())
+        .collect();
     let odd: Vec<_> = e.iter().filter(|e| !e.contains(what)).collect();
     assert!(odd.is_empty(), "{odd:#?}");
     e.len()
@@ -44,12 +48,28 @@ fn multicast(tiles: u32, flaw: u32, warps: u32, cfg: &Launch) -> Result<Stats, E
             swizzle: Swizzle::None,
         })
         .unwrap();
-    let launch = Launch { grid: [4, 1, 1], block: [warps * 32, 1, 1], ..cfg.clone() };
-    let s = dev.launch(&Module::load(PTX).unwrap(), "multicast", &launch, &[map.into(), o.into(), tiles.into(), flaw.into()])?;
+    let launch = Launch {
+        grid: [4, 1, 1],
+        block: [warps * 32, 1, 1],
+        ..cfg.clone()
+    };
+    let s = dev.launch(
+        &Module::load(PTX).unwrap(),
+        "multicast",
+        &launch,
+        &[map.into(), o.into(), tiles.into(), flaw.into()],
+    )?;
     let y: Vec<f32> = dev.download(o).unwrap();
     for cta in 0..4 {
         for c in 0..n {
-            let w: f32 = (0..tiles as usize).map(|k| (c..1024).step_by(n).map(|i| x[k * 1024 + i] * (k + 1 + cta % 2) as f32).sum::<f32>()).sum();
+            let w: f32 = (0..tiles as usize)
+                .map(|k| {
+                    (c..1024)
+                        .step_by(n)
+                        .map(|i| x[k * 1024 + i] * (k + 1 + cta % 2) as f32)
+                        .sum::<f32>()
+                })
+                .sum();
             assert_eq!(y[cta * n + c], w, "CTA {cta} thread {c}");
         }
     }
@@ -63,7 +83,10 @@ fn multicast_halves() {
         assert!(s.warnings.is_empty(), "{cfg:?}: {:?}", s.warnings);
         assert_eq!((s.bulk_loads, s.bulk_bytes), (2 * 2 * 7, 2 * 7 * 4096));
     }
-    let parallel = Launch { parallel: true, ..Launch::new([1; 3], [1; 3]) };
+    let parallel = Launch {
+        parallel: true,
+        ..Launch::new([1; 3], [1; 3])
+    };
     multicast(3, 0, 2, &parallel).unwrap();
 }
 
@@ -71,17 +94,29 @@ fn multicast_halves() {
 fn multicast_into_a_stage_the_peer_still_reads() {
     let run = |cfg: &Launch| std::panic::catch_unwind(|| multicast(7, FLAW_EMPTY, 3, cfg).err());
     // the results are wrong, or the poisoned stage is noticed
-    let bad = configs().iter().filter(|c| run(c).map_or(true, |e| e.is_some())).count();
+    let bad = configs()
+        .iter()
+        .filter(|c| run(c).map_or(true, |e| e.is_some()))
+        .count();
     assert!(bad >= 8, "{bad}");
-    let lazy = Launch { schedule: Schedule::LowFirst, ..Launch::new([1; 3], [1; 3]) };
+    let lazy = Launch {
+        schedule: Schedule::LowFirst,
+        ..Launch::new([1; 3], [1; 3])
+    };
     let e = multicast(7, FLAW_EMPTY, 3, &lazy).unwrap_err().to_string();
     assert!(e.contains("in flight"), "{e}");
 }
 
 #[test]
 fn missing_cluster_barriers() {
-    assert_eq!(failures(NO_END, |c| multicast(7, FLAW_END, 3, c).err()), ALL);
-    assert_eq!(failures(NO_START, |c| multicast(7, FLAW_START, 3, c).err()), ALL);
+    assert_eq!(
+        failures(NO_END, |c| multicast(7, FLAW_END, 3, c).err()),
+        ALL
+    );
+    assert_eq!(
+        failures(NO_START, |c| multicast(7, FLAW_START, 3, c).err()),
+        ALL
+    );
 }
 
 /// A kernel of one warp per CTA; `%r0` rank, `%r1` own buffer, `%r2` mbarrier, `%r3`, `%r4` those of the other CTA of a pair.
@@ -94,7 +129,11 @@ fn pair_stats(body: &str, cfg: &Launch) -> Result<(Vec<u32>, Stats), Error> {
     let m = Module::load(&src).unwrap_or_else(|e| panic!("{e}"));
     let mut dev = Device::new();
     let q = dev.alloc(64);
-    let launch = Launch { grid: [2, 1, 1], block: [32, 1, 1], ..cfg.clone() };
+    let launch = Launch {
+        grid: [2, 1, 1],
+        block: [32, 1, 1],
+        ..cfg.clone()
+    };
     let s = dev.launch(&m, "k", &launch, &[q.into()])?;
     Ok((dev.download(q).unwrap(), s))
 }
@@ -108,30 +147,75 @@ const SYNC: &str = "barrier.cluster.arrive;\nbarrier.cluster.wait;\n";
 #[test]
 fn cluster_errors_are_readable() {
     let fails = |body: &str, what: &str| {
-        let e = pair(body, &Launch { cluster: Some([2, 1, 1]), ..Launch::new([1; 3], [1; 3]) }).unwrap_err().to_string();
+        let e = pair(
+            body,
+            &Launch {
+                cluster: Some([2, 1, 1]),
+                ..Launch::new([1; 3], [1; 3])
+            },
+        )
+        .unwrap_err()
+        .to_string();
         assert!(e.contains(what), "{body}: {e}");
     };
-    fails(&format!("{SYNC}@!%p0 bra E;\n{SYNC}E:\nbarrier.cluster.arrive;\n{SYNC}"), "arrives twice");
-    fails("barrier.cluster.wait;", "waits without barrier.cluster.arrive");
-    fails(&format!("{SYNC}@%p0 ld.shared.u32 %r7, [%r3];\n{SYNC}"), "belongs to CTA rank 1, but the access is to shared::cta of CTA rank 0");
-    fails(&format!("{SYNC}@%p0 mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r4];\n{SYNC}"), "no mbarrier is initialised at 0x1000800");
-    fails(&format!("{SYNC}mapa.shared::cluster.u32 %r7, %r1, 2;"), "CTA rank 2 in a cluster of 2");
+    fails(
+        &format!("{SYNC}@!%p0 bra E;\n{SYNC}E:\nbarrier.cluster.arrive;\n{SYNC}"),
+        "arrives twice",
+    );
+    fails(
+        "barrier.cluster.wait;",
+        "waits without barrier.cluster.arrive",
+    );
+    fails(
+        &format!("{SYNC}@%p0 ld.shared.u32 %r7, [%r3];\n{SYNC}"),
+        "belongs to CTA rank 1, but the access is to shared::cta of CTA rank 0",
+    );
+    fails(
+        &format!(
+            "{SYNC}@%p0 mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r4];\n{SYNC}"
+        ),
+        "no mbarrier is initialised at 0x1000800",
+    );
+    fails(
+        &format!("{SYNC}mapa.shared::cluster.u32 %r7, %r1, 2;"),
+        "CTA rank 2 in a cluster of 2",
+    );
     let init = format!("@%p1 mbarrier.init.shared::cta.b64 [%r2], 1;\n{SYNC}");
-    fails(&format!("{init}@%p0 mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r4], 0;\n{SYNC}"), "belongs to CTA rank 1");
+    fails(
+        &format!("{init}@%p0 mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r4], 0;\n{SYNC}"),
+        "belongs to CTA rank 1",
+    );
     let bulk = "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes";
     fails(
         &format!("{init}and.pred %p1, %p1, %p0;\n@%p1 {bulk} [%r3], [%rd1], 16, [%r2];\n{SYNC}"),
         "the destination lies in CTA rank 1, the mbarrier in CTA rank 0",
     );
     fails(
-        &format!("{init}and.pred %p1, %p1, %p0;\nmov.u32 %r7, 5;\n@%p1 {bulk}.multicast::cluster [%r1], [%rd1], 16, [%r2], %r7;\n{SYNC}"),
+        &format!(
+            "{init}and.pred %p1, %p1, %p0;\nmov.u32 %r7, 5;\n@%p1 {bulk}.multicast::cluster [%r1], [%rd1], 16, [%r2], %r7;\n{SYNC}"
+        ),
         "multicast mask 0x5",
     );
     // one CTA waits for an arrival its peer never makes
-    fails(&format!("{init}@!%p0 bra E;\nW: mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r2], 0;\n@!%p2 bra W;\nE:\n{SYNC}"), "CTA rank 1 warp 0");
-    let none = pair(SYNC, &Launch::new([1; 3], [1; 3])).unwrap_err().to_string();
+    fails(
+        &format!(
+            "{init}@!%p0 bra E;\nW: mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r2], 0;\n@!%p2 bra W;\nE:\n{SYNC}"
+        ),
+        "CTA rank 1 warp 0",
+    );
+    let none = pair(SYNC, &Launch::new([1; 3], [1; 3]))
+        .unwrap_err()
+        .to_string();
     assert!(none.contains("needs Launch::cluster"), "{none}");
-    let odd = pair(SYNC, &Launch { cluster: Some([4, 1, 1]), ..Launch::new([1; 3], [1; 3]) }).unwrap_err().to_string();
+    let odd = pair(
+        SYNC,
+        &Launch {
+            cluster: Some([4, 1, 1]),
+            ..Launch::new([1; 3], [1; 3])
+        },
+    )
+    .unwrap_err()
+    .to_string();
     assert!(odd.contains("not a multiple of the cluster"), "{odd}");
 }
 
@@ -142,7 +226,14 @@ fn cluster_barrier() {
         barrier.cluster.arrive.release;\nexit;\nB:\nsetp.lt.u32 %p2, %r6, 8;\n@%p2 bra C;\nbarrier.cluster.wait.acquire;\nbra D;\nC:\nbarrier.cluster.wait.acquire;\nD:\nld.shared.u32 %r7, [%r1];\nst.global.u32 [%rd1], %r7;\n\
         barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;";
     for cfg in configs() {
-        let o = pair(&format!("{SYNC}{body}"), &Launch { cluster: Some([2, 1, 1]), ..cfg }).unwrap_or_else(|e| panic!("{e}"));
+        let o = pair(
+            &format!("{SYNC}{body}"),
+            &Launch {
+                cluster: Some([2, 1, 1]),
+                ..cfg
+            },
+        )
+        .unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(o[..2], [17, 17]);
     }
 }
@@ -156,11 +247,26 @@ fn mbarrier_instead_of_a_final_barrier() {
             W: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 %p2, [%r2], 0;\n@!%p2 bra W;\nld.shared.u32 %r7, [%r1];\nst.global.u32 [%rd1], %r7;"
         )
     };
-    let run = |last: &str, c: &Launch| pair(&body(last), &Launch { cluster: Some([2, 1, 1]), ..c.clone() });
+    let run = |last: &str, c: &Launch| {
+        pair(
+            &body(last),
+            &Launch {
+                cluster: Some([2, 1, 1]),
+                ..c.clone()
+            },
+        )
+    };
     for cfg in configs() {
         assert_eq!(run("", &cfg).unwrap_or_else(|e| panic!("{e}"))[..2], [1, 0]);
     }
-    assert_eq!(failures(NO_END, |c| run("@%p1 st.shared::cluster.u32 [%r3+4], %r0;", c).err()), ALL);
+    assert_eq!(
+        failures(NO_END, |c| run(
+            "@%p1 st.shared::cluster.u32 [%r3+4], %r0;",
+            c
+        )
+        .err()),
+        ALL
+    );
 }
 
 #[test]
@@ -171,19 +277,43 @@ fn unpublished_mbarriers() {
         )
     };
     let run = |fence: &str, arrive: &str, tolerate: Vec<Check>| {
-        let launch = Launch { cluster: Some([2, 1, 1]), tolerate, ..Launch::new([1; 3], [1; 3]) };
+        let launch = Launch {
+            cluster: Some([2, 1, 1]),
+            tolerate,
+            ..Launch::new([1; 3], [1; 3])
+        };
         pair_stats(&body(fence, arrive), &launch).map(|(_, stats)| stats.warnings.len())
     };
-    assert!(run("", ".relaxed", vec![]).unwrap_err().message.contains("initialised without fence.mbarrier_init"));
+    assert!(
+        run("", ".relaxed", vec![])
+            .unwrap_err()
+            .message
+            .contains("initialised without fence.mbarrier_init")
+    );
     assert_eq!(run("", ".relaxed", vec![Check::Proxy]), Ok(1));
-    assert_eq!(run("fence.mbarrier_init.release.cluster;", ".relaxed", vec![]), Ok(0));
-    assert_eq!((run("", ".release", vec![]), run("", "", vec![])), (Ok(0), Ok(0)));
+    assert_eq!(
+        run("fence.mbarrier_init.release.cluster;", ".relaxed", vec![]),
+        Ok(0)
+    );
+    assert_eq!(
+        (run("", ".release", vec![]), run("", "", vec![])),
+        (Ok(0), Ok(0))
+    );
 }
 
 /// Ranks, cluster and CTA numbers of a two-dimensional cluster, with dimensions from the launch or from the kernel.
 #[test]
 fn two_dimensions() {
-    let regs = ["cluster_ctarank", "cluster_ctaid.x", "cluster_ctaid.y", "clusterid.x", "clusterid.y", "nclusterid.x", "nclusterid.y", "cluster_nctaid.y"];
+    let regs = [
+        "cluster_ctarank",
+        "cluster_ctaid.x",
+        "cluster_ctaid.y",
+        "clusterid.x",
+        "clusterid.y",
+        "nclusterid.x",
+        "nclusterid.y",
+        "cluster_nctaid.y",
+    ];
     for directive in ["", ".reqnctapercluster 2, 3"] {
         let mut src = format!(
             "{HEAD}.visible .entry k(.param .u64 q)\n{directive}\n{{\n.reg .b32 %r<16>;\n.reg .b64 %rd<8>;\nld.param.u64 %rd1, [q];\nmov.u32 %r0, %ctaid.x;\nmov.u32 %r1, %ctaid.y;\n\
@@ -196,11 +326,19 @@ fn two_dimensions() {
         let mut dev = Device::new();
         let q = dev.alloc(4 * 6 * 32);
         let cluster = directive.is_empty().then_some([2, 3, 1]);
-        let cfg = Launch { cluster, ..Launch::new([4, 6, 1], [1; 3]) };
-        dev.launch(&Module::load(&src).unwrap(), "k", &cfg, &[q.into()]).unwrap();
+        let cfg = Launch {
+            cluster,
+            ..Launch::new([4, 6, 1], [1; 3])
+        };
+        dev.launch(&Module::load(&src).unwrap(), "k", &cfg, &[q.into()])
+            .unwrap();
         for (i, o) in dev.download::<u32>(q).unwrap().chunks(8).enumerate() {
             let (x, y) = (i as u32 % 4, i as u32 / 4);
-            assert_eq!(o, [x % 2 + y % 3 * 2, x % 2, y % 3, x / 2, y / 3, 2, 2, 3], "CTA {x} {y}");
+            assert_eq!(
+                o,
+                [x % 2 + y % 3 * 2, x % 2, y % 3, x / 2, y / 3, 2, 2, 3],
+                "CTA {x} {y}"
+            );
         }
     }
 }

@@ -24,7 +24,10 @@ fn source() -> String {
             )
         })
         .collect();
-    let zeros: String = accumulators.iter().map(|r| format!("mov.f32 {r}, 0f00000000;\n")).collect();
+    let zeros: String = accumulators
+        .iter()
+        .map(|r| format!("mov.f32 {r}, 0f00000000;\n"))
+        .collect();
     // Row 16 warp + lane / 4 + 8 j, columns 8 i + 2 (lane % 4).
     let stores: String = (0..16)
         .map(|i| {
@@ -151,7 +154,11 @@ ret;
 /// Runs the kernel in one mode or in every order, and checks C.
 fn run(source: &str, mode: Option<Mode>) -> Result<(), Error> {
     let mut rng = Rng(3);
-    let mut numbers = |n: usize| -> Vec<bf16> { (0..n).map(|_| bf16::from_f32((rng.next() * 4.0).round())).collect() };
+    let mut numbers = |n: usize| -> Vec<bf16> {
+        (0..n)
+            .map(|_| bf16::from_f32((rng.next() * 4.0).round()))
+            .collect()
+    };
     let (a, b) = (numbers(N * N), numbers(N * N * TILES));
     let mut dev = Device::new();
     let (pa, pb, pc) = (dev.upload(&a), dev.upload(&b), dev.alloc(STAGE));
@@ -177,7 +184,10 @@ fn run(source: &str, mode: Option<Mode>) -> Result<(), Error> {
         Some(mode) => dev.launch(&module, "k", &Launch { mode, ..launch }, &args)?,
         None => dev.launch_in_all_orders(&module, "k", &launch, &args)?,
     };
-    assert_eq!((stats.wgmma, stats.bulk_loads), (4 * TILES as u64, 1 + TILES as u64));
+    assert_eq!(
+        (stats.wgmma, stats.bulk_loads),
+        (4 * TILES as u64, 1 + TILES as u64)
+    );
     let c: Vec<bf16> = dev.download(pc)?;
     for (i, c) in c.iter().enumerate() {
         let (row, column) = (i / N, i % N);
@@ -203,7 +213,10 @@ fn reports(source: &str, mode: Option<Mode>, message: &str, line: &str) {
     let error = run(source, mode).expect_err(message);
     assert!(error.message.contains(message), "{error}");
     assert!(error.text.contains(line), "{error}");
-    assert_eq!(source.lines().nth(error.line as usize - 1), Some(error.text.as_str()));
+    assert_eq!(
+        source.lines().nth(error.line as usize - 1),
+        Some(error.text.as_str())
+    );
 }
 
 const WAIT: &str = "wgmma.wait_group.sync.aligned 0;\n";
@@ -227,7 +240,12 @@ fn reuses_a_stage_too_early() {
     let release = "@%p4 mbarrier.arrive.shared::cta.b64 _, [%r5+16];\n";
     let late = format!("{release}{WAIT}");
     let source = change(WAIT, "").replace(release, &late);
-    reports(&source, None, "may still read it", "cp.async.bulk.tensor.3d");
+    reports(
+        &source,
+        None,
+        "may still read it",
+        "cp.async.bulk.tensor.3d",
+    );
     fails(WAIT, "", "may still read it", "cp.async.bulk.tensor.3d");
 }
 
@@ -235,7 +253,12 @@ fn reuses_a_stage_too_early() {
 fn expects_the_wrong_number_of_bytes() {
     for bytes in [STAGE - 16, STAGE + 16] {
         let from = format!("_, [%r5], {STAGE};");
-        fails(&from, &format!("_, [%r5], {bytes};"), "deadlock", "mbarrier.try_wait");
+        fails(
+            &from,
+            &format!("_, [%r5], {bytes};"),
+            "deadlock",
+            "mbarrier.try_wait",
+        );
     }
 }
 
@@ -245,25 +268,50 @@ fn waits_for_the_other_parity() {
     let swapped = change(wait, &format!("xor.b32 %r7, %r7, 1;\n{wait}"));
     reports(&swapped, Some(Mode::Eager), "deadlock", "mbarrier.try_wait");
     reports(&swapped, Some(Mode::Lazy), "in flight", "wgmma.mma_async");
-    fails("xor.b32 %r7, %r7, 1;\n", "", "deadlock", "mbarrier.try_wait");
+    fails(
+        "xor.b32 %r7, %r7, 1;\n",
+        "",
+        "deadlock",
+        "mbarrier.try_wait",
+    );
 }
 
 #[test]
 fn uses_accumulators_too_early() {
     let early = format!("add.f32 %d0, %d0, %d1;\n{WAIT}");
-    fails(WAIT, &early, "belongs to a wgmma that was not waited for", "add.f32");
+    fails(
+        WAIT,
+        &early,
+        "belongs to a wgmma that was not waited for",
+        "add.f32",
+    );
 }
 
 #[test]
 fn forgets_fences() {
-    fails("wgmma.fence.sync.aligned;\n", "", "no wgmma.fence", "wgmma.mma_async");
-    fails("fence.proxy.async.shared::cta;\n", "", "no fence.proxy.async", "cp.async.bulk.tensor.2d");
+    fails(
+        "wgmma.fence.sync.aligned;\n",
+        "",
+        "no wgmma.fence",
+        "wgmma.mma_async",
+    );
+    fails(
+        "fence.proxy.async.shared::cta;\n",
+        "",
+        "no fence.proxy.async",
+        "cp.async.bulk.tensor.2d",
+    );
 }
 
 #[test]
 fn overwrites_what_a_wgmma_reads() {
     let early = format!("st.shared.b32 [%r1], %r3;\n{WAIT}");
-    fails(WAIT, &early, "may still read it", "st.shared.b32 [%r1], %r3;");
+    fails(
+        WAIT,
+        &early,
+        "may still read it",
+        "st.shared.b32 [%r1], %r3;",
+    );
 }
 
 #[test]
@@ -277,10 +325,20 @@ fn overwrites_what_a_store_reads() {
 #[test]
 fn leaves_shared_memory() {
     let row = "mad.lo.u32 %r9, %r13, 128, %r1;";
-    fails(row, "mad.lo.u32 %r9, %r13, 512, %r1;", "out of bounds", "st.shared.b32");
+    fails(
+        row,
+        "mad.lo.u32 %r9, %r13, 512, %r1;",
+        "out of bounds",
+        "st.shared.b32",
+    );
     let coordinate = "shl.b32 %r8, %r3, 6;";
     let beyond = format!("{coordinate}\nadd.u32 %r6, %r6, {};", 2 * STAGE);
-    fails(coordinate, &beyond, "out of bounds", "cp.async.bulk.tensor.3d");
+    fails(
+        coordinate,
+        &beyond,
+        "out of bounds",
+        "cp.async.bulk.tensor.3d",
+    );
     let descriptor = "or.b64 %rd5, %rd3, 0x4000004000010000;";
     let stride = "or.b64 %rd5, %rd3, 0x4000080000010000;";
     fails(descriptor, stride, "out of bounds", "wgmma.mma_async");
@@ -297,9 +355,14 @@ fn reads_what_nothing_wrote() {
 
 #[test]
 fn stays_at_a_barrier() {
-    fails("bar.sync 1, 128;\nsetp.ne", "bar.sync 1, 256;\nsetp.ne", "deadlock", "bar.sync 1, 256");
+    fails(
+        "bar.sync 1, 128;\nsetp.ne",
+        "bar.sync 1, 256;\nsetp.ne",
+        "deadlock",
+        "bar.sync 1, 256",
+    );
     let before = "bar.sync 1, 128;\nand.b32 %r12";
-    let skip = format!("@%p4 bra END;\n{before}");
+    let skip = format!("setp.ge.u32 %p6, %r0, 224;\n@%p6 bra END;\n{before}");
     fails(before, &skip, "deadlock", "bar.sync 1, 128");
 }
 
@@ -318,8 +381,15 @@ fn races() {
     // Lane 0 of each warp writes where lane 0 of another one does.
     let before = "bar.sync 1, 128;\nand.b32 %r12";
     let race = format!("@%p4 st.shared.u32 [%r1+{}], %r0;\n{before}", 3 * STAGE);
-    let read = format!("ld.shared.u32 %r21, [%r1+{}];\ncvt.rn.bf16x2.f32", 3 * STAGE);
+    let read = format!(
+        "ld.shared.u32 %r21, [%r1+{}];\ncvt.rn.bf16x2.f32",
+        3 * STAGE
+    );
     let source = change(before, &race).replacen("cvt.rn.bf16x2.f32", &read, 1);
-    let use_it = source.replacen("st.shared.b32 [%r9+0], %r20", "st.shared.b32 [%r9+0], %r21", 1);
+    let use_it = source.replacen(
+        "st.shared.b32 [%r9+0], %r20",
+        "st.shared.b32 [%r9+0], %r21",
+        1,
+    );
     reports(&use_it, None, "race", "cp.async.bulk.tensor.2d");
 }

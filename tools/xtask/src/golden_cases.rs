@@ -4,11 +4,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use audit::{Arch, Nvrtc};
 use clap::ValueEnum;
+use diff_flash_attn::Client;
 use golden::{Case, Device, Reference, Row, Runner};
+use simulator::Simulator;
 
 use crate::device::{Backend, Storage};
-use crate::errors;
+use crate::{errors, setup};
 
 /// Where the cases are, and what to compute them with.
 #[derive(clap::Args)]
@@ -36,29 +39,42 @@ enum Computer {
     Wgpu,
     /// The first CUDA device.
     Cuda,
+    /// The kernels for compute capability 9.0 in the PTX simulator, no GPU needed. NVIDIA's compiler is fetched if need be.
+    Ptxsim,
     /// The f64 reference on the CPU.
     Reference,
 }
 
 impl Options {
-    /// The device to compute on, unless it is the reference that computes.
+    /// The device to compute on, if it is one of this machine.
     pub(crate) fn backend(&self) -> Option<Backend> {
         match self.device {
             Computer::Wgpu => Some(Backend::Wgpu),
             Computer::Cuda => Some(Backend::Cuda),
-            Computer::Reference => None,
+            Computer::Ptxsim | Computer::Reference => None,
         }
     }
 
     fn runner(&self) -> Result<Box<dyn Runner>> {
-        let Some(backend) = self.backend() else {
-            println!("f64 reference");
-            return Ok(Box::new(Reference));
+        let client = match (self.backend(), self.device) {
+            (Some(backend), _) => backend.client()?,
+            (None, Computer::Ptxsim) => simulated()?,
+            (None, _) => {
+                println!("f64 reference");
+                return Ok(Box::new(Reference));
+            }
         };
-        let device = Device::new(backend.client()?, self.dtype.dtype());
+        let device = Device::new(client, self.dtype.dtype());
         println!("{}, {}", device.describe(), self.dtype.dtype());
         Ok(Box::new(device))
     }
+}
+
+/// A client of a simulated GPU.
+fn simulated() -> Result<Client> {
+    let nvrtc = Nvrtc::open(&setup::cuda_wheels()?)?;
+    let simulator = Simulator::new(Arch::Sm90a, nvrtc)?;
+    Ok(simulator.client().clone())
 }
 
 /// Computes every case. Whether every tensor is within the tolerance.

@@ -44,6 +44,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 
 /// The steps, each with what it needs installed, or with the reason why that was not possible.
 fn steps(options: &Options) -> Vec<(&'static str, Result<Command>)> {
+    let audited = wanted("CUDA audit", options.no_audit, "--no-audit");
+    // Before the tests, as those that simulate CUDA kernels compile them.
+    let wheels = audited.then(setup::cuda_wheels);
     let mut steps = vec![(
         "All tests, default adapter",
         setup::vulkan().map(|()| cargo_test()),
@@ -54,8 +57,8 @@ fn steps(options: &Options) -> Vec<(&'static str, Result<Command>)> {
             setup::swiftshader().map(device_tests),
         ));
     }
-    if wanted("CUDA audit", options.no_audit, "--no-audit") {
-        steps.push(("CUDA audit", setup::cuda_wheels().map(audit)));
+    if let Some(wheels) = wheels {
+        steps.push(("CUDA audit", wheels.map(audit)));
     }
     steps
 }

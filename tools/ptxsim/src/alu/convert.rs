@@ -65,7 +65,11 @@ fn to_odd(x: i128) -> f64 {
 
 fn float_to_float(c: &Conversion, to: Ty, x: f64) -> u64 {
     let rounding = c.rounding.unwrap_or(Rounding::Nearest);
-    let mut x = if c.to_integer { to_integer(x, rounding).copysign(x) } else { x };
+    let mut x = if c.to_integer {
+        to_integer(x, rounding).copysign(x)
+    } else {
+        x
+    };
     if c.sat {
         x = if x > 0.0 { x.min(1.0) } else { 0.0 };
     }
@@ -76,7 +80,11 @@ fn float_to_float(c: &Conversion, to: Ty, x: f64) -> u64 {
         let max = if to.bf16() { BF16.max() } else { F16.max() };
         x = x.clamp(-max, max);
     }
-    let rounding = if c.to_integer { Rounding::Nearest } else { rounding };
+    let rounding = if c.to_integer {
+        Rounding::Nearest
+    } else {
+        rounding
+    };
     let bits = encode(to, x, rounding);
     if c.ftz && to == Ty::F32 {
         return float::flush(f32::from_bits(bits as u32)).to_bits() as u64;

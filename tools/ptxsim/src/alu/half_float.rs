@@ -45,10 +45,7 @@ pub fn unary(op: Float1, ty: Ty, flavour: Flavour, a: u32) -> u32 {
     each(ty, [a], |[a]| match op {
         Float1::Neg => a ^ 0x8000,
         Float1::Abs => a & 0x7fff,
-        op => nearest(
-            ty,
-            float::unary(op, flavour, decode(ty, a) as f32) as f64,
-        ),
+        op => nearest(ty, float::unary(op, flavour, decode(ty, a) as f32) as f64),
     })
 }
 

@@ -49,7 +49,12 @@ impl Format {
             Rounding::Down => x > 0.0,
             Rounding::Up => x < 0.0,
         };
-        if toward_zero { self.max() } else { f64::INFINITY }.copysign(x)
+        if toward_zero {
+            self.max()
+        } else {
+            f64::INFINITY
+        }
+        .copysign(x)
     }
 }
 

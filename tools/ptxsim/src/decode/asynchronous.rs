@@ -44,7 +44,11 @@ fn arrive(d: &mut Decoder, o: &Opcode, space: Space, at: usize) -> Decoded<Mbarr
         return Err("an arrive on shared::cluster returns no state".into());
     }
     let z = if at == 1 { d.dst(0)? } else { d.sink() };
-    let operand = if d.count() > at + 1 { Some(d.src(at + 1, Ty::B32)?) } else { None };
+    let operand = if d.count() > at + 1 {
+        Some(d.src(at + 1, Ty::B32)?)
+    } else {
+        None
+    };
     let one = d.constant(1);
     let (count, expect) = match o.has("expect_tx") {
         true => (one, Some(operand.ok_or("no number of bytes")?)),
@@ -159,7 +163,11 @@ fn bulk_copy(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
         shared,
         global,
         mbarrier: d.addr(next)?,
-        multicast: if multicast { Some(d.src(next + 1, Ty::B16)?) } else { None },
+        multicast: if multicast {
+            Some(d.src(next + 1, Ty::B16)?)
+        } else {
+            None
+        },
     })))
 }
 

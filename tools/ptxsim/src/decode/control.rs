@@ -81,7 +81,11 @@ fn barrier(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
     }
     Ok(Op::Bar {
         id: d.src(0, Ty::B32)?,
-        count: if d.count() > 1 { Some(d.src(1, Ty::B32)?) } else { None },
+        count: if d.count() > 1 {
+            Some(d.src(1, Ty::B32)?)
+        } else {
+            None
+        },
         wait: !arrive,
         aligned: o.name == "bar" || o.has("aligned"),
     })

@@ -37,6 +37,9 @@ fn mov(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
             parts: d.srcs(1, ty)?.into(),
             d: d.dst(0)?,
         }),
+        (_, Operand::Special(name)) if name.starts_with("%clock") || name == "%globaltimer" => {
+            Ok(Op::Clock(ty.bytes(), d.dst(0)?))
+        }
         _ => {
             let (a, z) = (d.src(1, ty)?, d.dst(0)?);
             Ok(copy(ty.bytes() == 8, z, a))
@@ -45,7 +48,11 @@ fn mov(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
 }
 
 fn copy(wide: bool, d: S, a: S) -> Op {
-    if wide { Op::Mov64(d, a) } else { Op::Mov32(d, a) }
+    if wide {
+        Op::Mov64(d, a)
+    } else {
+        Op::Mov32(d, a)
+    }
 }
 
 fn cvt(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
@@ -160,7 +167,11 @@ fn atom(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
         ty,
         addr: d.addr(first)?,
         b: d.srcs(first + 1, ty)?,
-        c: if swap { Some(d.src(first + 2, ty)?) } else { None },
+        c: if swap {
+            Some(d.src(first + 2, ty)?)
+        } else {
+            None
+        },
         d: if first == 1 { d.dsts(0)? } else { vec![] },
     })))
 }

@@ -203,9 +203,10 @@ impl<'a> Decoder<'a> {
     /// `p|q`, the second optional.
     pub fn pdst_pair(&self, i: usize) -> Decoded<(u32, u32)> {
         match self.arg(i)? {
-            Operand::Pair(p, q) => {
-                Ok((self.predicate_destination(p)?, self.predicate_destination(q)?))
-            }
+            Operand::Pair(p, q) => Ok((
+                self.predicate_destination(p)?,
+                self.predicate_destination(q)?,
+            )),
             p => Ok((self.predicate_destination(p)?, self.sink_predicate())),
         }
     }
@@ -224,7 +225,9 @@ impl<'a> Decoder<'a> {
                 p: r.id,
                 neg: false,
             }),
-            Operand::NotRegister(r) if r.class == Class::Predicate => Ok(PSrc { p: r.id, neg: true }),
+            Operand::NotRegister(r) if r.class == Class::Predicate => {
+                Ok(PSrc { p: r.id, neg: true })
+            }
             // The predicate after the sink is always true.
             Operand::Integer(v) => Ok(PSrc {
                 p: self.sink_predicate() + 1,

@@ -82,7 +82,11 @@ fn wgmma(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
     let [td, ta, tb] = o.types()[..] else {
         return Err("unsupported types".into());
     };
-    let types = matches!(ta, Ty::F16 | Ty::BF16) && ta == tb;
+    let types = match ta {
+        Ty::F16 => tb == ta && matches!(td, Ty::F16 | Ty::F32),
+        Ty::BF16 => tb == ta && td == Ty::F32,
+        _ => false,
+    };
     if !types || k != 16 || !n.is_multiple_of(8) || !(8..=256).contains(&n) {
         return Err("unsupported shape or types".into());
     }
@@ -99,16 +103,26 @@ fn wgmma(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
     // Only an operand in shared memory can be transposed.
     let in_shared = matches!(a, WgmmaA::Descriptor(_));
     let transpose_b = if in_shared { 7 } else { 6 };
+    let sign = |d: &Decoder, i| match d.immediate(i)? {
+        1 => Ok(false),
+        -1 => Ok(true),
+        other => Err(format!("operand {i} is 1 or -1, not {other}")),
+    };
+    let flag = |d: &Decoder, i| match d.immediate(i)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(format!("operand {i} is 0 or 1, not {other}")),
+    };
     Ok(Op::Wgmma(Box::new(Wgmma {
         n,
         ty: ta,
         d: accumulators,
         b: d.src(2, Ty::B64)?,
         scale_d,
-        negate_a: d.immediate(4)? == -1,
-        negate_b: d.immediate(5)? == -1,
-        transpose_a: in_shared && d.immediate(6)? == 1,
-        transpose_b: d.immediate(transpose_b)? == 1,
+        negate_a: sign(d, 4)?,
+        negate_b: sign(d, 5)?,
+        transpose_a: in_shared && flag(d, 6)?,
+        transpose_b: flag(d, transpose_b)?,
         half_d,
         a,
     })))

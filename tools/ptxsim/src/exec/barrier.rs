@@ -30,8 +30,14 @@ impl Cluster<'_> {
         }
     }
 
-    /// Lanes arrive, and block if they `wait`. The first of them is `at`.
-    pub(super) fn barrier(&mut self, at: At, mask: u32, (id, n): (S, Option<S>), wait: bool) -> R<()> {
+    /// Lanes arrive, together with their warp if `aligned`, and block if they `wait`. The first of them is `at`.
+    pub(super) fn barrier(
+        &mut self,
+        at: At,
+        mask: u32,
+        (id, n): (S, Option<S>),
+        (wait, aligned): (bool, bool),
+    ) -> R<()> {
         let id = self.uniform(at, mask, id)? as usize;
         if id > 15 {
             return self.fail(at, format!("barrier {id} does not exist"));
@@ -50,23 +56,40 @@ impl Cluster<'_> {
         if b.count > 0 && b.expected != expected {
             let (other, line) = (self.threads_of(b.expected), self.line(b.pc));
             let own = self.threads_of(expected);
-            return self.fail(at, format!("barrier {id} is for {own} threads here and for {other} at line {line}"));
+            return self.fail(
+                at,
+                format!("barrier {id} is for {own} threads here and for {other} at line {line}"),
+            );
         }
-        self.arrive_at(at, mask, (id, expected), wait)
+        self.arrive_at(at, mask, (id, expected), (wait, aligned))
     }
 
     pub(super) fn threads_of(&self, expected: Option<u32>) -> u32 {
         expected.unwrap_or(self.job.threads())
     }
 
-    fn arrive_at(&mut self, at: At, mask: u32, (id, expected): (usize, Option<u32>), wait: bool) -> R<()> {
+    fn arrive_at(
+        &mut self,
+        at: At,
+        mask: u32,
+        (id, expected): (usize, Option<u32>),
+        (wait, aligned): (bool, bool),
+    ) -> R<()> {
         let cta = self.cta_of(at.wi);
         let threads = self.threads_of(expected);
-        let exited = if expected.is_none() { self.ctas[cta].exited } else { 0 };
+        let exited = if expected.is_none() {
+            self.ctas[cta].exited
+        } else {
+            0
+        };
         let b = &mut self.ctas[cta].barriers[id];
         b.expected = expected;
         b.pc = at.pc;
-        b.count += mask.count_ones();
+        b.count += match (aligned, expected) {
+            // A count is one of whole warps, and so is what arrives.
+            (true, Some(_)) => 32,
+            _ => mask.count_ones(),
+        };
         b.clock.join(&self.warps[at.wi].clock);
         if wait {
             b.waiting.push((at.wi, mask));

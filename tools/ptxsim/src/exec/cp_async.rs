@@ -43,11 +43,17 @@ impl LaneCopies {
 
 impl Cluster<'_> {
     pub(super) fn cp_async(&mut self, at: At, mask: u32, s: &CpAsync) -> R<()> {
-        let ignored = s.ignore.map_or(0, |p| self.warps[at.wi].registers.predicate(p));
+        let ignored = s
+            .ignore
+            .map_or(0, |p| self.warps[at.wi].registers.predicate(p));
         try_lanes(mask, |l| {
             let at = At { l, ..at };
             let given = s.source_bytes.map_or(s.bytes, |n| self.reg(at, n) as usize);
-            let read = if ignored >> l & 1 == 1 { 0 } else { given.min(s.bytes) };
+            let read = if ignored >> l & 1 == 1 {
+                0
+            } else {
+                given.min(s.bytes)
+            };
             let shared = self.locate(at, Space::Shared, self.address(at, &s.shared), s.bytes)?;
             let global = self.address(at, &s.global);
             let n = s.bytes;

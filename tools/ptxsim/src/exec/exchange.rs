@@ -13,8 +13,16 @@ impl Cluster<'_> {
         let r = &mut self.warps[at.wi].registers;
         match op {
             Exchange::Sync => {}
-            Exchange::Shuffle { mode, d, p, a, b, c } => {
-                let sources: [_; 32] = std::array::from_fn(|l| source(*mode, l, r.get(*b, l), r.get(*c, l)));
+            Exchange::Shuffle {
+                mode,
+                d,
+                p,
+                a,
+                b,
+                c,
+            } => {
+                let sources: [_; 32] =
+                    std::array::from_fn(|l| source(*mode, l, r.get(*b, l), r.get(*c, l)));
                 let values = r.words[*a as usize];
                 r.store(mask, *d, std::array::from_fn(|l| values[sources[l].0]));
                 let valid = sources.iter().rev().fold(0, |v, s| v << 1 | s.1 as u32);
@@ -80,6 +88,8 @@ fn reduce(r: &Registers, mask: u32, op: Reduction, ty: Ty, a: S) -> u32 {
         Reduction::Or => Int2::Or,
         _ => Int2::Xor,
     };
-    let all = values.into_iter().reduce(|x, y| integer::binary(op, ty, x, y));
+    let all = values
+        .into_iter()
+        .reduce(|x, y| integer::binary(op, ty, x, y));
     all.unwrap_or(0) as u32
 }

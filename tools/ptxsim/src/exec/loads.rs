@@ -57,21 +57,42 @@ impl Cluster<'_> {
                 None => {
                     if shared.cta != mbarrier.cta {
                         let (x, y) = (shared.cta, mbarrier.cta);
-                        return self.fail(at, format!("the destination lies in CTA rank {x}, the mbarrier in CTA rank {y}"));
+                        return self.fail(
+                            at,
+                            format!(
+                                "the destination lies in CTA rank {x}, the mbarrier in CTA rank {y}"
+                            ),
+                        );
                     }
                     self.check_published(at, mbarrier)?;
                     self.issue(at, mbarrier, shared, n, source)
                 }
-                Some(ctas) => self.multicast(at, self.reg(at, ctas) & 0xffff, (mbarrier, shared), n, &source),
+                Some(ctas) => self.multicast(
+                    at,
+                    self.reg(at, ctas) & 0xffff,
+                    (mbarrier, shared),
+                    n,
+                    &source,
+                ),
             }
         })
     }
 
     /// To the same offsets of several CTAs.
-    fn multicast(&mut self, at: At, ctas: u32, (mbarrier, shared): (Loc, Loc), n: usize, source: &Source) -> R<()> {
+    fn multicast(
+        &mut self,
+        at: At,
+        ctas: u32,
+        (mbarrier, shared): (Loc, Loc),
+        n: usize,
+        source: &Source,
+    ) -> R<()> {
         if ctas == 0 || ctas >> self.ctas.len() != 0 {
             let size = self.ctas.len();
-            return self.fail(at, format!("multicast mask 0x{ctas:x} in a cluster of {size} CTAs"));
+            return self.fail(
+                at,
+                format!("multicast mask 0x{ctas:x} in a cluster of {size} CTAs"),
+            );
         }
         for cta in (0..self.ctas.len()).filter(|c| ctas >> c & 1 == 1) {
             if cta != self.cta_of(at.wi) {
@@ -121,11 +142,17 @@ impl Cluster<'_> {
         let map = bytes.filter(|b| word(&b[..8]) == Arg::MAP_MAGIC);
         let map = map.map(|b| word(&b[8..]) as usize);
         let Some(map) = map.filter(|m| *m < self.job.maps.len() && a.is_multiple_of(64)) else {
-            return self.fail(at, format!("there is no tensor map at 0x{a:x}, or it is not aligned to 64 bytes"));
+            return self.fail(
+                at,
+                format!("there is no tensor map at 0x{a:x}, or it is not aligned to 64 bytes"),
+            );
         };
         let own = self.job.maps[map].dims.len();
         if own != rank {
-            return self.fail(at, format!("a tensor map of rank {own} in a copy of rank {rank}"));
+            return self.fail(
+                at,
+                format!("a tensor map of rank {own} in a copy of rank {rank}"),
+            );
         }
         Ok(map)
     }
@@ -135,18 +162,31 @@ impl Cluster<'_> {
         let a = shared.address();
         match bulk {
             Bulk::Tensor { .. } if a.is_multiple_of(128) => Ok(()),
-            Bulk::Tensor { .. } => self.fail(at, format!("shared address 0x{a:x} is not a multiple of 128")),
+            Bulk::Tensor { .. } => self.fail(
+                at,
+                format!("shared address 0x{a:x} is not a multiple of 128"),
+            ),
             Bulk::Linear { address, .. } => {
                 let global = self.address(at, address);
                 if (a | global | n as u64).is_multiple_of(16) {
                     return Ok(());
                 }
-                self.fail(at, format!("0x{a:x}, 0x{global:x} and {n} are not all multiples of 16"))
+                self.fail(
+                    at,
+                    format!("0x{a:x}, 0x{global:x} and {n} are not all multiples of 16"),
+                )
             }
         }
     }
 
-    pub(super) fn issue(&mut self, at: At, mbarrier: Loc, shared: Loc, n: usize, source: Source) -> R<()> {
+    pub(super) fn issue(
+        &mut self,
+        at: At,
+        mbarrier: Loc,
+        shared: Loc,
+        n: usize,
+        source: Source,
+    ) -> R<()> {
         let p = Pending {
             at,
             mbarrier,
@@ -229,9 +269,12 @@ impl Cluster<'_> {
             let mut groups = warps.flat_map(|w| &w.groups);
             groups.any(|g| matches!(g.state, State::Mbarrier(o, _) if o == p.mbarrier.o))
         };
-        let candidates: Vec<_> = (0..self.pending.len()).filter(|i| waited(&self.pending[*i])).collect();
+        let candidates: Vec<_> = (0..self.pending.len())
+            .filter(|i| waited(&self.pending[*i]))
+            .collect();
         let launch = self.job.launch;
-        let random = matches!(launch.schedule, Schedule::Random(_)) || matches!(launch.mode, Mode::Random(_));
+        let random = matches!(launch.schedule, Schedule::Random(_))
+            || matches!(launch.mode, Mode::Random(_));
         let i = match candidates[..] {
             [] if !any || self.pending.is_empty() => return Ok(false),
             [] => 0,
@@ -245,11 +288,25 @@ impl Cluster<'_> {
 
     /// The last thread of a CTA exits: nothing may be under way to its shared memory.
     pub(super) fn cta_ends(&mut self, at: At, cta: usize) -> R<()> {
-        let late = self.pending.iter().find(|p| p.shared.cta == cta && self.cta_of(p.at.wi) != cta);
+        let late = self
+            .pending
+            .iter()
+            .find(|p| p.shared.cta == cta && self.cta_of(p.at.wi) != cta);
         if let Some(p) = late {
             let (rank, line) = (self.cta_of(p.at.wi), self.line(p.at.pc));
-            return self.fail(at, format!("CTA rank {cta} exits while a copy of CTA rank {rank} (line {line}) into its shared memory is outstanding (no barrier.cluster at the end?)"));
+            return self.fail(
+                at,
+                format!(
+                    "CTA rank {cta} exits while a copy of CTA rank {rank} (line {line}) \
+                 into its shared memory is outstanding (no barrier.cluster at the \
+                 end?)"
+                ),
+            );
         }
-        if self.ctas.len() > 1 { self.check_untouched(at, cta) } else { Ok(()) }
+        if self.ctas.len() > 1 {
+            self.check_untouched(at, cta)
+        } else {
+            Ok(())
+        }
     }
 }

@@ -26,7 +26,10 @@ impl Cluster<'_> {
         for (m, d) in d.iter().enumerate() {
             let mut matrix = [[0; 16]; 8];
             for (row, bytes) in matrix.iter_mut().enumerate() {
-                let at = At { l: m * 8 + row, ..at };
+                let at = At {
+                    l: m * 8 + row,
+                    ..at
+                };
                 let a = self.row_address(at, addr)?;
                 self.read(at, Space::Shared, a, bytes)?;
             }
@@ -52,7 +55,10 @@ impl Cluster<'_> {
                 }
             }
             for (row, bytes) in matrix.iter().enumerate() {
-                let at = At { l: m * 8 + row, ..at };
+                let at = At {
+                    l: m * 8 + row,
+                    ..at
+                };
                 let a = self.row_address(at, addr)?;
                 self.write(at, Space::Shared, a, bytes)?;
             }

@@ -105,12 +105,21 @@ impl Cluster<'_> {
     pub(super) fn mbarrier(&mut self, at: At, p: Loc) -> R<&mut Mbarrier> {
         match self.find(p) {
             Some(i) => Ok(&mut self.ctas[p.cta].mbarriers[i]),
-            None => self.fail(at, format!("no mbarrier is initialised at 0x{:x}", p.address())),
+            None => self.fail(
+                at,
+                format!("no mbarrier is initialised at 0x{:x}", p.address()),
+            ),
         }
     }
 
     /// Whether the phase of a parity is over, lane by lane.
-    pub(super) fn test(&mut self, at: At, mask: u32, addr: &Addr, (v, state): (S, bool)) -> R<Tested> {
+    pub(super) fn test(
+        &mut self,
+        at: At,
+        mask: u32,
+        addr: &Addr,
+        (v, state): (S, bool),
+    ) -> R<Tested> {
         let mut found = Tested {
             ready: 0,
             waiting: 0,
@@ -158,7 +167,10 @@ impl Cluster<'_> {
         self.breach(
             Check::Proxy,
             at,
-            format!("uses mbarrier 0x{a:x} of another CTA, initialised without fence.mbarrier_init or a releasing barrier.cluster.arrive"),
+            format!(
+                "uses mbarrier 0x{a:x} of another CTA, initialised without \
+                 fence.mbarrier_init or a releasing barrier.cluster.arrive"
+            ),
         )
     }
 
@@ -186,7 +198,10 @@ impl Cluster<'_> {
         b.pending -= n;
         if b.pending < 0 {
             let (a, count) = (p.address(), b.count);
-            return self.fail(at, format!("more than {count} arrivals on mbarrier 0x{a:x}"));
+            return self.fail(
+                at,
+                format!("more than {count} arrivals on mbarrier 0x{a:x}"),
+            );
         }
         self.complete(at, p)
     }

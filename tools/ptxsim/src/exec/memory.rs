@@ -1,8 +1,8 @@
 //! Ordinary loads, stores and atomics.
 
-use super::address::{classify, in_window};
+use super::address::{RANK_SHIFT, START, classify, in_window};
 use super::{At, Cluster, R, try_lanes};
-use crate::alu::registers::Registers;
+use crate::alu::registers::{Registers, lanes};
 use crate::ir::*;
 use crate::mem::{LOCAL_BASE, PARAM_BASE};
 use crate::reduction::reduce;
@@ -17,7 +17,11 @@ impl<'a> Cluster<'a> {
 
     pub(super) fn read(&mut self, at: At, space: Space, a: u64, out: &mut [u8]) -> R<()> {
         let n = out.len();
-        let space = if space == Space::Generic { classify(a) } else { space };
+        let space = if space == Space::Generic {
+            classify(a)
+        } else {
+            space
+        };
         self.check_alignment(at, a, n)?;
         match space {
             Space::Shared | Space::Cluster => {
@@ -47,7 +51,11 @@ impl<'a> Cluster<'a> {
 
     pub(super) fn write(&mut self, at: At, space: Space, a: u64, data: &[u8]) -> R<()> {
         let n = data.len();
-        let space = if space == Space::Generic { classify(a) } else { space };
+        let space = if space == Space::Generic {
+            classify(a)
+        } else {
+            space
+        };
         self.check_alignment(at, a, n)?;
         match space {
             Space::Shared | Space::Cluster => {
@@ -85,6 +93,13 @@ impl<'a> Cluster<'a> {
         addr: &Addr,
         d: &[(S, Extend)],
     ) -> R<()> {
+        let mask = match d {
+            _ if n != 4 || d.iter().any(|(_, extend)| *extend != Extend::None) => mask,
+            [a] => self.ld_words(at, mask, space, addr, &[a.0]),
+            [a, b] => self.ld_words(at, mask, space, addr, &[a.0, b.0]),
+            [a, b, c, d] => self.ld_words(at, mask, space, addr, &[a.0, b.0, c.0, d.0]),
+            _ => mask,
+        };
         let total = n * d.len();
         try_lanes(mask, |l| {
             let at = At { l, ..at };
@@ -97,6 +112,43 @@ impl<'a> Cluster<'a> {
             }
             Ok(())
         })
+    }
+
+    /// Loads that are as most are: whole words of the CTA's own shared memory, or of global memory. The lanes that are
+    /// left are for [`ld`](Self::ld), which knows what is wrong with them.
+    fn ld_words<const N: usize>(
+        &mut self,
+        at: At,
+        mask: u32,
+        space: Space,
+        addr: &Addr,
+        d: &[S; N],
+    ) -> u32 {
+        let global = self.job.global;
+        let w = &mut self.warps[at.wi];
+        let shared = &self.ctas[w.cta].shared;
+        let window = (w.cta as u64) << RANK_SHIFT | START;
+        let mut left = mask;
+        lanes(mask, |l| {
+            let base = w.registers.raw(addr.slot, if addr.wide { 8 } else { 4 }, l);
+            let a = base.wrapping_add_signed(addr.offset);
+            let words = match space {
+                Space::Shared => shared.words(a.wrapping_sub(window) as usize),
+                Space::Global if a.is_multiple_of(4 * N as u64) => {
+                    // SAFETY: as many bytes of a buffer, any bits of which are words.
+                    let read = |p: *mut u8| unsafe { p.cast::<[u32; N]>().read_unaligned() };
+                    global.ptr(a, 4 * N).map(read)
+                }
+                _ => None,
+            };
+            if let Some(words) = words {
+                d.iter()
+                    .zip(words)
+                    .for_each(|(s, v)| w.registers.set(*s, l, v));
+                left &= !(1 << l);
+            }
+        });
+        left
     }
 
     pub(super) fn st(
@@ -160,8 +212,8 @@ impl<'a> Cluster<'a> {
                 return self.fail(at, format!("CTA rank {rank} in a cluster of {size}"));
             }
             let r = &mut self.warps[at.wi].registers;
-            let own = r.raw(a, n, l) & !(0xff << super::address::RANK_SHIFT);
-            r.set_raw(d, n, l, own | rank << super::address::RANK_SHIFT);
+            let own = r.raw(a, n, l) & !(0xff << RANK_SHIFT);
+            r.set_raw(d, n, l, own | rank << RANK_SHIFT);
             Ok(())
         })
     }

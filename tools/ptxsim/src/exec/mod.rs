@@ -113,7 +113,13 @@ impl<'a> Cluster<'a> {
     pub fn new(job: Job<'a>, first: [u32; 3]) -> Self {
         let [x, y, z] = job.cluster.unwrap_or([1; 3]);
         let ranks = 0..x * y * z;
-        let ids = ranks.map(|r| [first[0] + r % x, first[1] + r / x % y, first[2] + r / (x * y)]);
+        let ids = ranks.map(|r| {
+            [
+                first[0] + r % x,
+                first[1] + r / x % y,
+                first[2] + r / (x * y),
+            ]
+        });
         let ctas: Vec<_> = ids.map(|id| Cta::new(&job, id)).collect();
         let warps = job.warps();
         let warp = |i: usize| Warp::new(&job, ctas[i / warps].id, i / warps, i % warps);
@@ -186,7 +192,9 @@ impl<'a> Cluster<'a> {
         }
         let new = self.reported.insert((at.pc, check as usize));
         if new && self.stats.warnings.len() < Stats::WARNINGS {
-            self.stats.warnings.push(format!("line {}: {}", error.line, error.message));
+            self.stats
+                .warnings
+                .push(format!("line {}: {}", error.line, error.message));
         }
         Ok(())
     }

@@ -32,12 +32,21 @@ impl Cluster<'_> {
     /// An access to the shared memory of another CTA.
     pub(super) fn touch(&mut self, at: At, cta: usize) -> R<()> {
         if self.ctas[cta].exited == self.job.threads() {
-            return self.fail(at, format!("accesses shared memory of CTA rank {cta} after that CTA exited (no barrier.cluster at the end?)"));
+            return self.fail(
+                at,
+                format!(
+                    "accesses shared memory of CTA rank {cta} after that CTA exited (no \
+                 barrier.cluster at the end?)"
+                ),
+            );
         }
         let n = self.job.warps();
         let clock = &mut self.warps[at.wi].clock.0;
         clock[at.wi] += 1;
-        let (now, known) = (clock[at.wi], clock[cta * n..(cta + 1) * n].iter().any(|t| *t > 0));
+        let (now, known) = (
+            clock[at.wi],
+            clock[cta * n..(cta + 1) * n].iter().any(|t| *t > 0),
+        );
         self.warps[at.wi].touched[cta] = (now, at.pc);
         if known {
             return Ok(());
@@ -45,7 +54,10 @@ impl Cluster<'_> {
         self.breach(
             Check::Lifetime,
             at,
-            format!("accesses shared memory of CTA rank {cta}, which may not have started yet (no barrier.cluster at the beginning?)"),
+            format!(
+                "accesses shared memory of CTA rank {cta}, which may not have started \
+                 yet (no barrier.cluster at the beginning?)"
+            ),
         )
     }
 
@@ -63,7 +75,11 @@ impl Cluster<'_> {
         self.breach(
             Check::Lifetime,
             at,
-            format!("CTA rank {cta} exits, but nothing orders the access of CTA rank {rank} (line {line}) to its shared memory before that (no barrier.cluster at the end?)"),
+            format!(
+                "CTA rank {cta} exits, but nothing orders the access of CTA rank \
+                 {rank} (line {line}) to its shared memory before that (no \
+                 barrier.cluster at the end?)"
+            ),
         )
     }
 }

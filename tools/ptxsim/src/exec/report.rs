@@ -15,7 +15,11 @@ impl Cluster<'_> {
                 message += &self.describe(w, g);
                 if !found && g.state != State::Run {
                     let l = g.mask.trailing_zeros() as usize;
-                    first = At { pc: waits_at(g), wi, l };
+                    first = At {
+                        pc: waits_at(g),
+                        wi,
+                        l,
+                    };
                     found = true;
                 }
             }
@@ -30,7 +34,10 @@ impl Cluster<'_> {
         };
         let (warp, line) = (w.thread0 / 32, self.line(waits_at(g)));
         let state = self.describe_state(w, g.state);
-        format!("\n  {rank}warp {warp} lanes {:08x} line {line}: {state}", g.mask)
+        format!(
+            "\n  {rank}warp {warp} lanes {:08x} line {line}: {state}",
+            g.mask
+        )
     }
 
     fn describe_state(&self, w: &Warp, state: State) -> String {

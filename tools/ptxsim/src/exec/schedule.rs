@@ -52,12 +52,16 @@ impl Cluster<'_> {
     fn random_order(&self) -> bool {
         let launch = self.job.launch;
         let random = matches!(launch.mode, Mode::Random(_));
-        matches!(launch.schedule, Schedule::Random(_)) || random && launch.schedule == Schedule::RoundRobin
+        matches!(launch.schedule, Schedule::Random(_))
+            || random && launch.schedule == Schedule::RoundRobin
     }
 
     /// One warp always comes first.
     pub(super) fn strict(&self) -> bool {
-        matches!(self.job.launch.schedule, Schedule::LowFirst | Schedule::HighFirst)
+        matches!(
+            self.job.launch.schedule,
+            Schedule::LowFirst | Schedule::HighFirst
+        )
     }
 
     fn shuffle(&mut self, order: &mut [usize]) {
@@ -169,7 +173,11 @@ impl Cluster<'_> {
                 g.state = State::Run;
             }
         }
-        let runnable = w.groups.iter().enumerate().filter(|(_, g)| g.state == State::Run);
+        let runnable = w
+            .groups
+            .iter()
+            .enumerate()
+            .filter(|(_, g)| g.state == State::Run);
         let next = match w.fair {
             true => runnable.max_by_key(|(_, g)| g.pc),
             false => runnable.min_by_key(|(_, g)| g.pc),
@@ -180,7 +188,11 @@ impl Cluster<'_> {
     fn finish(&mut self) -> R<()> {
         if let Some(p) = self.pending.first() {
             let at = p.at;
-            self.breach(Check::Unfinished, at, "the CTA ends before this copy is complete")?;
+            self.breach(
+                Check::Unfinished,
+                at,
+                "the CTA ends before this copy is complete",
+            )?;
         }
         while self.land_one(true)? {}
         for wi in 0..self.warps.len() {
@@ -208,14 +220,27 @@ impl Cluster<'_> {
             let w = &self.ctas[cta].warpgroups[g];
             let (issued, executed) = (w.issued, w.executed);
             if issued.iter().any(|n| *n != issued[0]) {
-                return self.fail(at, format!("the warps of warpgroup {g} issued different numbers of wgmmas: {issued:?}"));
+                return self.fail(
+                    at,
+                    format!(
+                        "the warps of warpgroup {g} issued different numbers of wgmmas: {issued:?}"
+                    ),
+                );
             }
             if executed < issued[0] {
                 let n = issued[0] - executed;
-                self.breach(Check::Unfinished, at, format!("{n} wgmmas were never waited for"))?;
+                self.breach(
+                    Check::Unfinished,
+                    at,
+                    format!("{n} wgmmas were never waited for"),
+                )?;
             }
         }
-        self.check_register_counts(At { pc, wi: first, l: 0 })
+        self.check_register_counts(At {
+            pc,
+            wi: first,
+            l: 0,
+        })
     }
 
     /// setmaxnreg, by all warps of each warpgroup alike.
@@ -229,7 +254,13 @@ impl Cluster<'_> {
             total += g[0].max_registers.last().copied().unwrap_or(0);
         }
         if total > 512 {
-            return self.fail(at, format!("setmaxnreg asks for {total} registers of each thread of all warpgroups together, 512 exist"));
+            return self.fail(
+                at,
+                format!(
+                    "setmaxnreg asks for {total} registers of each thread of all \
+                 warpgroups together, 512 exist"
+                ),
+            );
         }
         Ok(())
     }

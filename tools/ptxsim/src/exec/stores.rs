@@ -119,7 +119,8 @@ impl Cluster<'_> {
                 return Ok(());
             }
             let done = std::mem::take(&mut self.warps[wi].stores[l].read);
-            done.into_iter().try_for_each(|mut s| self.write_store(&mut s))
+            done.into_iter()
+                .try_for_each(|mut s| self.write_store(&mut s))
         })
     }
 
@@ -130,7 +131,12 @@ impl Cluster<'_> {
             return Ok(());
         }
         let stores = std::mem::take(stores);
-        let unread: Vec<_> = stores.groups.into_iter().flatten().chain(stores.open).collect();
+        let unread: Vec<_> = stores
+            .groups
+            .into_iter()
+            .flatten()
+            .chain(stores.open)
+            .collect();
         if let Some(store) = unread.first() {
             self.breach(
                 Check::Unfinished,
@@ -139,7 +145,8 @@ impl Cluster<'_> {
             )?;
         }
         let all = stores.read.into_iter().chain(unread);
-        all.into_iter().try_for_each(|mut s| self.write_store(&mut s))
+        all.into_iter()
+            .try_for_each(|mut s| self.write_store(&mut s))
     }
 
     /// Reads the source.
@@ -196,7 +203,10 @@ impl Cluster<'_> {
             let q = self.global_to_write(s.at, a, inside.len())?;
             let from = (shared - start) as usize;
             let Some(data) = data.get(from + inside.start..from + inside.end) else {
-                return self.fail(s.at, format!("the tile touches shared memory at 0x{shared:x}, out of bounds"));
+                return self.fail(
+                    s.at,
+                    format!("the tile touches shared memory at 0x{shared:x}, out of bounds"),
+                );
             };
             // SAFETY: as many bytes of a buffer.
             unsafe { write(s.reduction, q, data) };

@@ -137,7 +137,11 @@ fn special(job: &Job, s: Special, cta: [u32; 3], rank: u32, warp: u32, lane: u32
     let shape = job.cluster.unwrap_or([1; 3]);
     let t = warp * 32 + lane;
     match s {
-        Special::Tid(a) => [t % block[0], t / block[0] % block[1], t / (block[0] * block[1])][a],
+        Special::Tid(a) => [
+            t % block[0],
+            t / block[0] % block[1],
+            t / (block[0] * block[1]),
+        ][a],
         Special::Ntid(a) => block[a],
         Special::Ctaid(a) => cta[a],
         Special::Nctaid(a) => grid[a],

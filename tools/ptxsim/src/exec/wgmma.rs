@@ -61,7 +61,11 @@ pub struct Outstanding {
 
 impl Outstanding {
     pub fn new(code: &Code) -> Self {
-        let slots = if code.has_wgmma { code.slots as usize } else { 0 };
+        let slots = if code.has_wgmma {
+            code.slots as usize
+        } else {
+            0
+        };
         Self {
             uses: vec![Use::None; slots],
             accessed: vec![0; slots],
@@ -75,9 +79,12 @@ impl Outstanding {
 
     fn take(&mut self, s: &Wgmma) {
         if let WgmmaA::Registers(registers) = &s.a {
-            registers.iter().for_each(|s| self.uses[*s as usize] = Use::A);
+            registers
+                .iter()
+                .for_each(|s| self.uses[*s as usize] = Use::A);
         }
-        s.d.iter().for_each(|s| self.uses[*s as usize] = Use::Accumulator);
+        s.d.iter()
+            .for_each(|s| self.uses[*s as usize] = Use::Accumulator);
     }
 }
 
@@ -119,13 +126,24 @@ impl Cluster<'_> {
             WgmmaA::Registers(registers) => registers,
             WgmmaA::Descriptor(_) => &[],
         };
-        let unfinished = a.iter().find(|s| own.uses[**s as usize] == Use::Accumulator);
+        let unfinished = a
+            .iter()
+            .find(|s| own.uses[**s as usize] == Use::Accumulator);
         let now = own.fences + 1;
-        let unfenced = a.iter().chain(&s.d).find(|s| own.accessed[**s as usize] == now);
+        let unfenced = a
+            .iter()
+            .chain(&s.d)
+            .find(|s| own.accessed[**s as usize] == now);
         let message = if let Some(s) = unfinished {
-            format!("A is {}, an accumulator of a wgmma that was not waited for", self.code().register_names[*s as usize])
+            format!(
+                "A is {}, an accumulator of a wgmma that was not waited for",
+                self.code().register_names[*s as usize]
+            )
         } else if let Some(s) = unfenced {
-            format!("no wgmma.fence since {} was last accessed", self.code().register_names[*s as usize])
+            format!(
+                "no wgmma.fence since {} was last accessed",
+                self.code().register_names[*s as usize]
+            )
         } else if own.fences == 0 {
             "no wgmma.fence before the first wgmma".into()
         } else {
@@ -181,7 +199,13 @@ impl Cluster<'_> {
                 let key = |w: &Issued| (w.pc, w.a, w.b, w.scale_d);
                 if key(first) != key(&new) {
                     let line = self.line(first.pc);
-                    return self.fail(at, format!("the warps of warpgroup {g} disagree: another one issued the wgmma of line {line}, or with other operands"));
+                    return self.fail(
+                        at,
+                        format!(
+                            "the warps of warpgroup {g} disagree: another one issued the \
+                         wgmma of line {line}, or with other operands"
+                        ),
+                    );
                 }
             }
         }
@@ -228,7 +252,9 @@ impl Cluster<'_> {
         let commits = &w.wgmma.commits;
         let last = commits.len().checked_sub(1 + pending);
         let target = last.map_or(0, |i| commits[i]);
-        let Some(group) = self.ctas[cta].warpgroups.get(g) else { return Ok(None) };
+        let Some(group) = self.ctas[cta].warpgroups.get(g) else {
+            return Ok(None);
+        };
         if group.issued.iter().any(|n| *n < target) {
             return Ok(Some(target));
         }
@@ -273,7 +299,9 @@ impl Cluster<'_> {
         group.executed += 1;
         let wi = cta * self.job.warps() + g * 4;
         let at = At { pc, wi, l: 0 };
-        let Op::Wgmma(s) = &code.insts[pc as usize].op else { unreachable!() };
+        let Op::Wgmma(s) = &code.insts[pc as usize].op else {
+            unreachable!()
+        };
         let b = self.matrix(at, b, s.transpose_b, s.n, s.ty)?;
         let a = match &s.a {
             WgmmaA::Descriptor(_) => Some(self.matrix(at, a, s.transpose_a, 64, s.ty)?),
@@ -295,7 +323,13 @@ impl Cluster<'_> {
             for u in 0..inner / 8 {
                 let a = d.address(mn_major, o, u);
                 if a < START || a + 16 > START + self.job.shared_bytes as u64 {
-                    return self.fail(at, format!("an operand at shared address 0x{a:x} is out of bounds (descriptor 0x{descriptor:016x})"));
+                    return self.fail(
+                        at,
+                        format!(
+                            "an operand at shared address 0x{a:x} is out of bounds \
+                         (descriptor 0x{descriptor:016x})"
+                        ),
+                    );
                 }
                 units.push((a - START) as usize);
             }
@@ -304,7 +338,14 @@ impl Cluster<'_> {
     }
 
     /// Reads an operand through a matrix descriptor: `[k][mn]`.
-    fn matrix(&mut self, at: At, descriptor: u64, mn_major: bool, mn: usize, ty: Ty) -> R<Vec<f32>> {
+    fn matrix(
+        &mut self,
+        at: At,
+        descriptor: u64,
+        mn_major: bool,
+        mn: usize,
+        ty: Ty,
+    ) -> R<Vec<f32>> {
         let units = self.units(at, descriptor, mn_major, mn)?;
         let cta = self.cta_of(at.wi);
         let mut out = vec![0.0; mn * 16];
@@ -315,7 +356,11 @@ impl Cluster<'_> {
             let (outer, first) = (i / per_row, i % per_row * 8);
             for (e, bytes) in bytes.chunks_exact(2).enumerate() {
                 let bits = u16::from_le_bytes([bytes[0], bytes[1]]);
-                let (k, m) = if mn_major { (outer, first + e) } else { (first + e, outer) };
+                let (k, m) = if mn_major {
+                    (outer, first + e)
+                } else {
+                    (first + e, outer)
+                };
                 out[k * mn + m] = match ty {
                     Ty::BF16 => f32::from_bits((bits as u32) << 16),
                     _ => half::f16::from_bits(bits).to_f32(),

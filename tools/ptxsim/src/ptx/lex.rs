@@ -52,7 +52,9 @@ fn strip_comments(source: &str) -> String {
             rest = &rest[end..];
             continue;
         }
-        let end = rest[start..].find("*/").map_or(rest.len(), |n| start + n + 2);
+        let end = rest[start..]
+            .find("*/")
+            .map_or(rest.len(), |n| start + n + 2);
         out += &rest[..start];
         out.extend(rest[start..end].chars().filter(|c| *c == '\n'));
         rest = &rest[end..];

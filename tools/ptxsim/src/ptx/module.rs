@@ -54,7 +54,9 @@ pub fn parse(source: &str) -> Result<ModuleText> {
                 cursor.skip_block();
             }
             ".pragma" => cursor.skip_past(';'),
-            ".entry" => module.kernels.push(kernel(&mut cursor, &mut scopes, &shared)?),
+            ".entry" => module
+                .kernels
+                .push(kernel(&mut cursor, &mut scopes, &shared)?),
             ".func" => return fail(line, "device functions are not supported"),
             other => return fail(line, format!("unsupported directive {other}")),
         }

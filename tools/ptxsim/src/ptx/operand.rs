@@ -1,8 +1,8 @@
 //! Operands of instructions.
 
+use super::fail;
 use super::lex::{Cursor, integer};
 use super::scope::{Register, Scopes};
-use super::fail;
 use crate::error::Result;
 use crate::ir::Space;
 

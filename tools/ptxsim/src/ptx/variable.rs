@@ -35,7 +35,11 @@ pub fn variable(cursor: &mut Cursor) -> Result<Variable> {
     };
     let element = ty.bytes() * vector;
     let dims = dimensions(cursor)?;
-    let initial = if cursor.eat('=') { initial(cursor, ty)? } else { vec![] };
+    let initial = if cursor.eat('=') {
+        initial(cursor, ty)?
+    } else {
+        vec![]
+    };
     Ok(Variable {
         name,
         align: align.max(element.min(16)),
