@@ -84,14 +84,21 @@ impl Model {
     }
 }
 
-/// Standard attention of the same model width: twice the heads, each with half of a value. None for DIFF V2, whose maps
-/// are as wide as its values.
-pub(crate) fn standard(differential: &Problem) -> Option<Problem> {
-    (!differential.shared_key).then_some(Problem {
+/// Standard attention whose projections are as wide: twice the query heads of the same dimension. Values are halved with
+/// them, but for DIFF V2, whose maps are as wide as its values.
+pub(crate) fn standard(differential: &Problem) -> Problem {
+    let same = Problem {
         heads: 2 * differential.heads,
+        maps: 1,
+        shared_key: false,
+        ..*differential
+    };
+    if differential.shared_key {
+        return same;
+    }
+    Problem {
         kv_heads: 2 * differential.kv_heads,
         value_dim: differential.value_dim / 2,
-        maps: 1,
-        ..*differential
-    })
+        ..same
+    }
 }
