@@ -274,6 +274,10 @@ pub(super) struct OutputLayout {
     pub save_outputs: bool,
     pub save_lse: bool,
     /// Whether the buffers begin at multiples of 16 bytes.
+    #[cfg_attr(
+        not(feature = "hopper"),
+        expect(dead_code, reason = "portable kernels do not ask")
+    )]
     pub aligned: bool,
 }
 
