@@ -240,6 +240,82 @@ fn barriers() {
     assert!(results(order)[32..].iter().all(|r| r[0] == 5));
 }
 
+/// Two warps exchange words through shared memory; without a barrier on either side, whatever the order.
+#[test]
+fn races() {
+    let source = |before: &str, after: &str| {
+        format!(
+            "{HEAD}.visible .entry k(.param .u64 out)
+{{
+.reg .b32 %r<8>;
+.reg .b64 %rd<4>;
+.shared .align 4 .b8 sm[256];
+ld.param.u64 %rd1, [out];
+mov.u32 %r1, %tid.x;
+mov.u32 %r2, sm;
+mad.lo.u32 %r3, %r1, 4, %r2;
+st.shared.u32 [%r3], %r1;
+{before}
+xor.b32 %r4, %r1, 32;
+mad.lo.u32 %r4, %r4, 4, %r2;
+ld.shared.u32 %r5, [%r4];
+{after}
+st.shared.u32 [%r3], 99;
+atom.shared.add.u32 %r6, [sm+128], 0;
+mad.wide.u32 %rd2, %r1, 4, %rd1;
+st.global.u32 [%rd2], %r5;
+ret;
+}}
+"
+        )
+    };
+    let run = |before: &str, after: &str, schedule| {
+        let looking = Launch {
+            races: true,
+            schedule,
+            tolerate: vec![Check::Uninitialised],
+            ..block(64)
+        };
+        let mut dev = Device::new();
+        let out = dev.alloc(256);
+        launch(&mut dev, &source(before, after), &looking, &[out.into()])
+    };
+    for schedule in [
+        Schedule::RoundRobin,
+        Schedule::LowFirst,
+        Schedule::HighFirst,
+        Schedule::Random(1),
+    ] {
+        run("bar.sync 0;", "bar.sync 0;", schedule).unwrap_or_else(|e| panic!("{e}"));
+        for (before, after) in [
+            ("", "bar.sync 0;"),
+            ("bar.sync 0;", ""),
+            ("bar.warp.sync -1;", ""),
+        ] {
+            let error = run(before, after, schedule).expect_err(before);
+            assert!(error.message.contains("race: "), "{error}");
+            assert!(error.text.contains(".shared.u32"), "{error}");
+        }
+    }
+}
+
+/// In global memory a race shows by what is left there; the report names who wrote it.
+#[test]
+fn races_in_global_memory() {
+    let source = format!(
+        "{HEAD}.visible .entry k(.param .u64 out)\n{{\n.reg .b32 %r<2>;\n.reg .b64 %rd<2>;\nld.param.u64 %rd1, [out];\nmov.u32 %r1, %warpid;\nst.global.u32 [%rd1+8], %r1;\nret;\n}}\n"
+    );
+    let mut dev = Device::new();
+    let out = dev.alloc(16);
+    let module = Module::load(&source).unwrap();
+    let error = dev
+        .launch_in_all_orders(&module, "k", &block(64), &[out.into()])
+        .unwrap_err();
+    let place = format!("race: the byte written to 0x{:x} differs", out.address + 8);
+    assert!(error.message.contains(&place), "{error}");
+    assert_eq!(error.text, "st.global.u32 [%rd1+8], %r1;");
+}
+
 /// A warp of 8 threads counts as a whole one.
 #[test]
 fn barriers_of_partial_warps() {

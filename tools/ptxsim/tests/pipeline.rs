@@ -378,18 +378,21 @@ fn disagrees_within_a_warpgroup() {
 
 #[test]
 fn races() {
-    // Lane 0 of each warp writes where lane 0 of another one does.
+    // Lane 0 of each warp writes to the same word,
     let before = "bar.sync 1, 128;\nand.b32 %r12";
     let race = format!("@%p4 st.shared.u32 [%r1+{}], %r0;\n{before}", 3 * STAGE);
-    let read = format!(
-        "ld.shared.u32 %r21, [%r1+{}];\ncvt.rn.bf16x2.f32",
-        3 * STAGE
+    fails(
+        before,
+        &race,
+        "race: writes shared memory",
+        "@%p4 st.shared.u32",
     );
-    let source = change(before, &race).replacen("cvt.rn.bf16x2.f32", &read, 1);
-    let use_it = source.replacen(
-        "st.shared.b32 [%r9+0], %r20",
-        "st.shared.b32 [%r9+0], %r21",
-        1,
+    // or C is stored before all warps have written it.
+    let late = "bar.sync 1, 128;\nsetp.ne";
+    fails(
+        late,
+        "setp.ne",
+        "race: reads shared memory",
+        "cp.async.bulk.tensor.2d.global",
     );
-    reports(&use_it, None, "race", "cp.async.bulk.tensor.2d");
 }

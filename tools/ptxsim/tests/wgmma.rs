@@ -353,14 +353,15 @@ fn half_accumulators_and_signs() {
         let source = format!(
             "{HEAD}.visible .entry k(.param .u64 out)
 {{
+.reg .pred %p;
 .reg .b32 %r<8>;
 .reg .b64 %rd<8>;
 .shared .align 128 .b8 sm[256];
 mov.u32 %r0, %tid.x;
+setp.lt.u32 %p, %r0, 64;
 mov.u32 %r1, sm;
-and.b32 %r2, %r0, 63;
-mad.lo.u32 %r2, %r2, 4, %r1;
-st.shared.u32 [%r2], 0x3c003c00;
+mad.lo.u32 %r2, %r0, 4, %r1;
+@%p st.shared.u32 [%r2], 0x3c003c00;
 fence.proxy.async.shared::cta;
 bar.sync 0;
 shr.u32 %r3, %r1, 4;

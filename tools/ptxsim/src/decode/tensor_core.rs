@@ -77,6 +77,8 @@ fn mma(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
     })))
 }
 
+const SIGNS: [i64; 2] = [1, -1];
+
 fn wgmma(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
     let (n, k) = shape(o, "m64n")?;
     let [td, ta, tb] = o.types()[..] else {
@@ -103,29 +105,28 @@ fn wgmma(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
     // Only an operand in shared memory can be transposed.
     let in_shared = matches!(a, WgmmaA::Descriptor(_));
     let transpose_b = if in_shared { 7 } else { 6 };
-    let sign = |d: &Decoder, i| match d.immediate(i)? {
-        1 => Ok(false),
-        -1 => Ok(true),
-        other => Err(format!("operand {i} is 1 or -1, not {other}")),
-    };
-    let flag = |d: &Decoder, i| match d.immediate(i)? {
-        0 => Ok(false),
-        1 => Ok(true),
-        other => Err(format!("operand {i} is 0 or 1, not {other}")),
-    };
     Ok(Op::Wgmma(Box::new(Wgmma {
         n,
         ty: ta,
         d: accumulators,
         b: d.src(2, Ty::B64)?,
         scale_d,
-        negate_a: sign(d, 4)?,
-        negate_b: sign(d, 5)?,
-        transpose_a: in_shared && flag(d, 6)?,
-        transpose_b: flag(d, transpose_b)?,
+        negate_a: either(d, 4, SIGNS)?,
+        negate_b: either(d, 5, SIGNS)?,
+        transpose_a: in_shared && either(d, 6, [0, 1])?,
+        transpose_b: either(d, transpose_b, [0, 1])?,
         half_d,
         a,
     })))
+}
+
+/// A constant that is one of two.
+fn either(d: &Decoder, i: usize, [no, yes]: [i64; 2]) -> Decoded<bool> {
+    match d.immediate(i)? {
+        v if v == no => Ok(false),
+        v if v == yes => Ok(true),
+        v => Err(format!("operand {i} is {no} or {yes}, not {v}")),
+    }
 }
 
 fn wgmma_a(d: &mut Decoder) -> Decoded<WgmmaA> {

@@ -90,7 +90,9 @@ impl Cluster<'_> {
             (true, Some(_)) => 32,
             _ => mask.count_ones(),
         };
-        b.clock.join(&self.warps[at.wi].clock);
+        let w = &mut self.warps[at.wi];
+        b.clock.join(&w.clock);
+        w.clock.tick(at.wi);
         if wait {
             b.waiting.push((at.wi, mask));
             self.warps[at.wi].wait(at.pc + 1, mask, State::Barrier(id));
@@ -150,6 +152,7 @@ impl Cluster<'_> {
         }
         w.cluster_arrived |= mask;
         self.cluster_clock[0].join(&w.clock);
+        w.clock.tick(at.wi);
         let cta = w.cta;
         if release {
             self.publish(cta);

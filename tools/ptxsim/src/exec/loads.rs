@@ -197,7 +197,9 @@ impl Cluster<'_> {
         };
         if n > 0 {
             self.check_write(at, shared, n)?;
+            self.race_write(at, shared, n)?;
         }
+        self.warps[at.wi].clock.tick(at.wi);
         if self.acts_now() {
             return self.land(&p);
         }

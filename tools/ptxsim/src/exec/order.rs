@@ -1,6 +1,7 @@
 //! Happens-before between the warps of a cluster: may a CTA whose shared memory is accessed not have started, or have
 //! exited? Vector clocks, one component per warp, flow along mbarriers, named barriers and barrier.cluster, so that a
-//! missing barrier is found whatever the schedule. In a cluster of one CTA the clocks are empty.
+//! missing barrier is found whatever the schedule. In a cluster of one CTA the clocks are empty unless races are looked
+//! for.
 
 use super::{At, Cluster, R};
 use crate::launch::Check;
@@ -16,6 +17,18 @@ impl Clock {
             *own = 1;
         }
         Self(times)
+    }
+
+    /// What is known of the time of a warp.
+    pub fn time(&self, wi: usize) -> u32 {
+        self.0.get(wi).copied().unwrap_or(0)
+    }
+
+    /// What the warp does from now on comes after what it let others know so far.
+    pub fn tick(&mut self, wi: usize) {
+        if let Some(own) = self.0.get_mut(wi) {
+            *own += 1;
+        }
     }
 
     pub fn join(&mut self, other: &Self) {

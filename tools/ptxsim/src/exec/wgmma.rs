@@ -232,6 +232,7 @@ impl Cluster<'_> {
             new.reads.extend(self.units(at, new.a, s.transpose_a, 64)?);
         }
         for o in &new.reads {
+            self.race_read_together(at, Loc { cta, o: *o }, 16)?;
             self.ctas[cta].shared.add_reader(*o, 16, true);
         }
         self.ctas[cta].warpgroups[g].all.push(new);
