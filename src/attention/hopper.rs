@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::forward::{Outputs, numbers};
+use super::forward::{OutputLayout, Outputs, numbers};
 use super::inputs::{Axes, AxisStrides, Checked, Inputs};
 use super::launch::{band, check_reach, handle, optional, strides};
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ pub(super) fn plan(
     client: &Client,
     inputs: &Inputs,
     checked: &Checked,
-    outputs: &Outputs<'_>,
+    layout: &OutputLayout,
     chosen: Option<HopperSettings>,
 ) -> Result<HopperShape> {
     let problem = &checked.problem;
@@ -49,7 +49,7 @@ pub(super) fn plan(
     for (name, tensor, axes, pairs) in tensors {
         check_tensor_map(name, tensor, axes, pairs)?;
     }
-    for axes in [&outputs.output_strides, &outputs.saved_strides] {
+    for axes in [&layout.output, &layout.saved] {
         if !axes.divisible(2) {
             return refuse("outputs are written two columns at a time".into());
         }
@@ -65,20 +65,19 @@ pub(super) fn plan(
         sides: problem.band().0,
         norm: problem.norm.is_some(),
         gamma: inputs.gamma.is_some(),
-        save_outputs: outputs.saved.is_some(),
-        save_lse: outputs.lse.is_some(),
-        wide: wide(problem, outputs),
+        save_outputs: layout.save_outputs,
+        save_lse: layout.save_lse,
+        wide: wide(problem, layout),
     };
     settings.check(problem, shape.shared_memory(), &Limits::of(client))?;
     Ok(shape)
 }
 
 /// Whether eight columns of every output lie at a multiple of 16 bytes, and each warpgroup has four times as many.
-fn wide(problem: &Problem, outputs: &Outputs<'_>) -> bool {
-    let strides = [&outputs.output_strides, &outputs.saved_strides];
-    let mut buffers = [Some(outputs.output), outputs.saved].into_iter().flatten();
-    strides.iter().all(|axes| axes.divisible(8))
-        && buffers.all(|tensor| tensor.handle().offset_start.unwrap_or(0).is_multiple_of(16))
+fn wide(problem: &Problem, layout: &OutputLayout) -> bool {
+    layout.aligned
+        && layout.output.divisible(8)
+        && layout.saved.divisible(8)
         && problem.value_dim.is_multiple_of(32 * problem.maps)
 }
 
@@ -193,7 +192,9 @@ pub(super) fn launch(
 ) -> Result<()> {
     let problem = &checked.problem;
     let limits = Limits::of(client);
+    let layout = &outputs.layout;
     check_reach(&limits, &[outputs.output])?;
+    check_reach(&limits, outputs.saved.as_slice())?;
     let tiles = problem.query_len.div_ceil(shape.rows());
     let tiles = tiles.next_multiple_of(shape.cubes());
     let grid = limits.grid([tiles, problem.heads, problem.batch])?;
@@ -234,9 +235,9 @@ pub(super) fn launch(
             optional(client, outputs.lse),
             HopperStridesLaunch::new(
                 strides(&checked.lambda),
-                strides(&outputs.output_strides),
-                strides(&outputs.saved_strides),
-                strides(&outputs.lse_strides),
+                strides(&layout.output),
+                strides(&layout.saved),
+                strides(&layout.lse),
             ),
             band(problem),
             numbers(problem),
