@@ -1,5 +1,6 @@
 //! Project commands: `cargo xtask <command>`.
 
+mod audit;
 mod demo;
 mod device;
 mod errors;
@@ -32,6 +33,8 @@ enum Command {
     Demo(demo::Options),
     /// Compute golden cases, dumps of other implementations, and compare every output and gradient with them.
     Golden(golden_cases::Options),
+    /// Compile every CUDA kernel with every shipped setting, and list registers, shared memory and spills.
+    Audit(audit::Options),
     /// Build the program that checks and times every kernel on a GPU, and run it.
     Gpu(gpu::Options),
 }
@@ -58,6 +61,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Test(options) => test::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Golden(options) => golden_cases::run(&options),
+        Command::Audit(options) => audit::run(&options),
         Command::Gpu(options) => gpu::run(&options),
     }
 }

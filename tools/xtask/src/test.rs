@@ -2,11 +2,11 @@
 
 mod tally;
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
 
+use crate::audit;
 use crate::process::stream;
 use crate::setup::{self, SwiftShader};
 use crate::workspace;
@@ -58,7 +58,7 @@ fn steps(options: &Options) -> Vec<(&'static str, Result<Command>)> {
         ));
     }
     if let Some(wheels) = wheels {
-        steps.push(("CUDA audit", wheels.map(audit)));
+        steps.push(("CUDA audit", wheels.map(|wheels| audit::command(&wheels))));
     }
     steps
 }
@@ -88,15 +88,6 @@ fn device_tests(driver: SwiftShader) -> Command {
     command.args(DEVICE_TESTS.iter().flat_map(|test| ["--test", test]));
     command.args(["--", "--test-threads=1"]);
     driver.select(&mut command);
-    command
-}
-
-/// Every kernel through NVIDIA's compiler.
-fn audit(wheels: PathBuf) -> Command {
-    let mut command = workspace::cargo();
-    command
-        .args(["run", "--bin", "audit", "--", "--cuda"])
-        .arg(wheels);
     command
 }
 
