@@ -130,6 +130,12 @@ const TABLE: &[HopperShipped] = &[
 ];
 
 /// All default settings of the forward kernel for compute capability 9.0.
+///
+/// ```
+/// use diff_flash_attn::tuning::hopper_shipped;
+/// let paper = hopper_shipped().find(|row| (row.maps, row.head_dim, row.value_dim) == (2, 128, 256));
+/// println!("{}", paper.expect("the paper's dimensions").settings);
+/// ```
 pub fn hopper_shipped() -> impl Iterator<Item = HopperShipped> {
     TABLE.iter().copied()
 }

@@ -94,6 +94,13 @@ pub(crate) struct Line {
     pub query_len: u32,
 }
 
+/// `1 / √square`, and 0 for 0: a row of zeros in a norm without eps stays zero.
+#[cube]
+fn inverse_rms(square: f32) -> f32 {
+    let positive = square >= comptime!(f32::MIN_POSITIVE);
+    select(positive, inverse_sqrt(square), 0.0f32.runtime())
+}
+
 /// Writes the log-sum-exp of the thread's rows.
 #[cube]
 pub(crate) fn write_lse(
@@ -297,8 +304,8 @@ fn normalise(
         lower += load_shared(theirs + 32u32);
     }
     let share = comptime!(1.0 / shape.value_dim as f32);
-    upper = inverse_sqrt(fma(upper, share, gain.eps)) * gain.factor;
-    lower = inverse_sqrt(fma(lower, share, gain.eps)) * gain.factor;
+    upper = inverse_rms(fma(upper, share, gain.eps)) * gain.factor;
+    lower = inverse_rms(fma(lower, share, gain.eps)) * gain.factor;
     #[unroll]
     for i in 0..count {
         values[i] *= if comptime!(in_lower_row(i)) {

@@ -241,6 +241,22 @@ fn settings_by_hand() {
     }
 }
 
+#[test]
+fn rows_without_a_key_stay_zero_in_a_norm_without_eps() {
+    let Some(device) = hopper() else { return };
+    let (case, layout) = case(0, [64, 128], 2);
+    let problem = Problem {
+        query_len: 90,
+        key_len: 30,
+        mask: Mask::Causal,
+        norm: Some(Norm { eps: 0.0, ..NORM }),
+        ..case.problem
+    };
+    let case = Case::random(problem, &[1], true, 5);
+    let ours = run_forward(device.client(), &case, layout, HOPPER);
+    assert_all("eps = 0", &forward_checks(&case, &ours));
+}
+
 /// A case that the kernel takes, as inputs and options.
 fn taken(device: &Simulator, layout: Layout) -> (Case, Inputs, Options) {
     let (case, _) = case(0, [64, 128], 2);
