@@ -150,8 +150,9 @@ fn check_tensor_map(name: &str, tensor: &Tensor, axes: &Axes, pairs: usize) -> R
     let (sizes, strides) = extents(axes, pairs);
     for stride in strides.map(|stride| stride as u64 * size) {
         if stride == 0 || !stride.is_multiple_of(16) || stride >= 1 << 40 {
+            let range = "multiples of 16 from 16 to 2⁴⁰ − 16";
             return refuse(format!(
-                "{name}: a stride is {stride} bytes, no multiple of 16"
+                "{name}: a stride is {stride} bytes, TMA takes {range}"
             ));
         }
     }

@@ -355,7 +355,10 @@ fn refusals_say_why() {
         ..standard(64, 64)
     };
     let problem = refusal(&device, &inputs, &plain);
-    assert_eq!(problem, "key: a stride is 136 bytes, no multiple of 16");
+    assert_eq!(
+        problem,
+        "key: a stride is 136 bytes, TMA takes multiples of 16 from 16 to 2⁴⁰ − 16"
+    );
 
     let half = row(64);
     let value = Tensor::strided(
