@@ -26,14 +26,20 @@ pub struct Warpgroup {
     /// by each warp
     pub issued: [usize; 4],
     pub executed: usize,
-    /// how many some warp has waited for
-    waited: usize,
+    /// how many each warp has waited for
+    waited: [usize; 4],
 }
 
 impl Warpgroup {
+    /// How many all warps have waited for. The warps' quarters of an instruction are not done at the same time: one
+    /// warp's wait says nothing of what the others' still read.
+    fn finished(&self) -> usize {
+        self.waited.iter().min().copied().unwrap_or(0)
+    }
+
     /// The unfinished instruction that reads a unit.
     pub fn reader(&self, o: usize) -> Option<u32> {
-        let mut unfinished = self.all[self.waited..].iter();
+        let mut unfinished = self.all[self.finished()..].iter();
         unfinished.find(|w| w.reads.contains(&o)).map(|w| w.pc)
     }
 }
@@ -281,9 +287,10 @@ impl Cluster<'_> {
                 w.wgmma.take(s);
             }
         }
-        let from = group.waited;
-        group.waited = target.max(from);
-        for issued in group.all.iter_mut().take(target).skip(from) {
+        let from = group.finished();
+        group.waited[w.thread0 / 32 % 4] = target;
+        let to = group.finished();
+        for issued in group.all.iter_mut().take(to).skip(from) {
             for o in std::mem::take(&mut issued.reads) {
                 cta.shared.add_reader(o, 16, false);
             }
