@@ -116,17 +116,17 @@ fn hopper_case(row: &HopperShipped, i: usize, dtype: DType) -> (Case, Layout) {
         head_dim: row.head_dim,
         value_dim: row.value_dim,
         maps: row.maps,
-        shared_key: row.maps == 2 && i % 5 == 0,
+        shared_key: row.maps == 2 && i.is_multiple_of(5),
         mask,
         scale: 1.0 / (row.head_dim as f32).sqrt(),
         dtype,
-        norm: (i % 3 != 0).then_some(Norm {
+        norm: (!i.is_multiple_of(3)).then_some(Norm {
             eps: 1e-5,
             lambda_init: 0.2,
         }),
     };
     let lambda = [vec![1], vec![heads], vec![2, query_len, heads]];
-    let gamma = problem.norm.is_some() && i % 2 == 0;
+    let gamma = problem.norm.is_some() && i.is_multiple_of(2);
     let layout = [Layout::Interleaved, Layout::HeadsFirst][i / 3 % 2];
     let case = Case::random(problem, &lambda[i / 2 % 3], gamma, i as u64);
     (case, layout)
