@@ -122,6 +122,17 @@ impl Problem {
     }
 
     /// (query, key) pairs that the mask lets through, over all sequences and heads.
+    ///
+    /// ```
+    /// use diff_flash_attn::{DType, Direction, Mask, Problem};
+    /// let problem = Problem {
+    ///     batch: 2, query_len: 3, key_len: 3, heads: 1, kv_heads: 1, head_dim: 8, value_dim: 16, maps: 2,
+    ///     shared_key: false, mask: Mask::Causal, scale: 1.0, dtype: DType::F16, norm: None,
+    /// };
+    /// assert_eq!(problem.visible_pairs(), 2 * (1 + 2 + 3));
+    /// // Query and key of 16 numbers a row, value and output of 16, λ in f32.
+    /// assert_eq!(problem.bytes(Direction::Forward), 6 * (4 * 16 * 2 + 4));
+    /// ```
     pub fn visible_pairs(&self) -> u64 {
         let row = |i| self.mask.visible(i, self.query_len, self.key_len).len() as u64;
         let pairs: u64 = (0..self.query_len).map(row).sum();

@@ -36,7 +36,18 @@ impl DType {
     }
 
     /// Refuses a type that the device cannot load, store and convert.
-    pub(crate) fn check(self, client: &Client) -> Result<()> {
+    ///
+    /// ```
+    /// use diff_flash_attn::{DType, device};
+    /// # fn main() -> Result<(), diff_flash_attn::Error> {
+    /// DType::F32.check(&device::default_client()?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedType`].
+    pub fn check(self, client: &Client) -> Result<()> {
         if client.properties().supports_type(self.elem()) {
             return Ok(());
         }

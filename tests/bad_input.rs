@@ -4,7 +4,7 @@ mod common;
 
 use common::device::client;
 use cubecl::prelude::Client;
-use diff_flash_attn::tuning::{Plane, Settings};
+use diff_flash_attn::tuning::{Plane, Schedule, Settings};
 use diff_flash_attn::{
     DType, Error, Forward, Gradients, Inputs, Mask, Norm, Options, Tensor, Tuning, backward,
     backward_into, forward, forward_into,
@@ -333,6 +333,29 @@ fn gradients_and_saved_tensors() {
     assert_eq!(
         refuse(&wrong),
         "gradient of key: axis pair is 1, expected 2 (shape [2, 7, 2, 1, 8])"
+    );
+}
+
+#[test]
+fn kernel_of_another_device() {
+    let tuning = Tuning {
+        schedule: Some(Schedule::Hopper),
+        ..Tuning::default()
+    };
+    let options = Options {
+        tuning,
+        ..Options::default()
+    };
+    let message = refused_with(|_, _| {}, options);
+    // A build without the kernel says that instead.
+    let reasons = [
+        "needs CUDA on compute capability 9.0",
+        "built without feature `hopper`",
+        "tensor cores have no f32",
+    ];
+    assert!(
+        reasons.iter().any(|reason| message.contains(reason)),
+        "{message}"
     );
 }
 

@@ -113,7 +113,7 @@ pub fn forward_into(
         saved.check(client, problem, true)?;
     }
     let outputs = Outputs::new(problem, output, &output_axes, saved)?;
-    match plan(client, inputs, options, &checked, &outputs)? {
+    match plan(client, inputs, options, &checked, &outputs.layout)? {
         Plan::Portable(tile) => launch(client, inputs, &checked, &outputs, tile)?,
         #[cfg(feature = "hopper")]
         Plan::Hopper(shape) => hopper::launch(client, inputs, &checked, &outputs, shape)?,
@@ -144,14 +144,8 @@ pub fn forward_schedule(client: &Client, inputs: &Inputs, options: &Options) -> 
     let problem = &checked.problem;
     problem.dtype.check(client)?;
     check_inputs_device(client, inputs)?;
-    // The tensors that `forward` would make, in name only: CubeCL allocates when memory is first used.
-    let output = Tensor::empty(client, problem.dtype, &output_shape(problem));
-    let axes = output_axes(client, problem, &output)?;
-    let saved = options
-        .save_for_backward
-        .then(|| Saved::empty(client, problem, &output));
-    let outputs = Outputs::new(problem, &output, &axes, saved.as_ref())?;
-    Ok(match plan(client, inputs, options, &checked, &outputs)? {
+    let layout = OutputLayout::row_major(problem, options.save_for_backward);
+    Ok(match plan(client, inputs, options, &checked, &layout)? {
         Plan::Portable(_) => Schedule::Portable,
         #[cfg(feature = "hopper")]
         Plan::Hopper(_) => Schedule::Hopper,
@@ -271,15 +265,61 @@ fn saves_outputs(problem: &Problem) -> bool {
     problem.maps == 2 || problem.norm.is_some()
 }
 
-/// What the kernels write to, and how those tensors lie.
+/// What the kernels write, and where it lies.
+pub(super) struct OutputLayout {
+    pub output: AxisStrides,
+    /// O and O_2, where the output alone does not hold them.
+    pub saved: AxisStrides,
+    pub lse: AxisStrides,
+    pub save_outputs: bool,
+    pub save_lse: bool,
+    /// Whether the buffers begin at multiples of 16 bytes.
+    #[cfg_attr(
+        not(feature = "hopper"),
+        expect(dead_code, reason = "portable kernels do not ask")
+    )]
+    pub aligned: bool,
+}
+
+impl OutputLayout {
+    /// Of the tensors that [`forward`] makes.
+    fn row_major(problem: &Problem, save: bool) -> Self {
+        let [batch, query_len, heads, value_dim] = output_shape(problem);
+        let strides = |shape: [usize; 4], pair| {
+            let [batch, seq, head, _] = row_major(&shape)[..] else {
+                unreachable!("four axes")
+            };
+            AxisStrides {
+                offset: 0,
+                batch,
+                seq,
+                head,
+                pair,
+            }
+        };
+        let save_outputs = save && saves_outputs(problem);
+        let wide = [batch, query_len, heads, problem.maps * value_dim];
+        Self {
+            output: strides([batch, query_len, heads, value_dim], 0),
+            saved: if save_outputs {
+                strides(wide, value_dim)
+            } else {
+                AxisStrides::default()
+            },
+            lse: lse_strides(problem),
+            save_outputs,
+            save_lse: save,
+            aligned: true,
+        }
+    }
+}
+
+/// What the kernels write to.
 pub(super) struct Outputs<'a> {
     pub output: &'a Tensor,
-    /// O and O_2, where the output alone does not hold them.
     pub saved: Option<&'a Tensor>,
     pub lse: Option<&'a Tensor>,
-    pub output_strides: AxisStrides,
-    pub saved_strides: AxisStrides,
-    pub lse_strides: AxisStrides,
+    pub layout: OutputLayout,
 }
 
 impl<'a> Outputs<'a> {
@@ -290,15 +330,26 @@ impl<'a> Outputs<'a> {
         saved: Option<&'a Saved>,
     ) -> Result<Self> {
         let saved_axes = saved.map(Saved::axes).transpose()?;
+        let lse = saved.map(|saved| &saved.lse);
+        let saved = saved.filter(|_| saves_outputs(problem));
+        let saved = saved.map(|saved| &saved.outputs);
+        let start = |tensor: &Tensor| tensor.handle().offset_start.unwrap_or(0);
+        let layout = OutputLayout {
+            output: output_axes.strides,
+            saved: saved_axes.map_or(AxisStrides::default(), |axes| axes.strides),
+            lse: lse_strides(problem),
+            save_outputs: saved.is_some(),
+            save_lse: lse.is_some(),
+            aligned: [Some(output), saved]
+                .into_iter()
+                .flatten()
+                .all(|tensor| start(tensor).is_multiple_of(16)),
+        };
         Ok(Self {
             output,
-            saved: saved
-                .filter(|_| saves_outputs(problem))
-                .map(|saved| &saved.outputs),
-            lse: saved.map(|saved| &saved.lse),
-            output_strides: output_axes.strides,
-            saved_strides: saved_axes.map_or(AxisStrides::default(), |axes| axes.strides),
-            lse_strides: lse_strides(problem),
+            saved,
+            lse,
+            layout,
         })
     }
 }
@@ -316,11 +367,11 @@ fn plan(
     inputs: &Inputs,
     options: &Options,
     checked: &Checked,
-    outputs: &Outputs<'_>,
+    layout: &OutputLayout,
 ) -> Result<Plan> {
     let asked = options.tuning.asked();
     if asked != Some(Schedule::Portable) {
-        let planned = plan_hopper(client, inputs, options, checked, outputs);
+        let planned = plan_hopper(client, inputs, options, checked, layout);
         if planned.is_ok() || asked == Some(Schedule::Hopper) {
             return planned;
         }
@@ -329,7 +380,7 @@ fn plan(
     let limits = Limits::of(client);
     let chosen = options.tuning.forward;
     let tile = choose_tile(&limits, Pass::Forward, problem, chosen, |tile| {
-        shape_of(problem, inputs, outputs, tile).shared_memory()
+        shape_of(problem, inputs, layout, tile).shared_memory()
     })?;
     Ok(Plan::Portable(tile))
 }
@@ -340,10 +391,10 @@ fn plan_hopper(
     inputs: &Inputs,
     options: &Options,
     checked: &Checked,
-    outputs: &Outputs<'_>,
+    layout: &OutputLayout,
 ) -> Result<Plan> {
     let chosen = options.tuning.hopper_forward;
-    hopper::plan(client, inputs, checked, outputs, chosen).map(Plan::Hopper)
+    hopper::plan(client, inputs, checked, layout, chosen).map(Plan::Hopper)
 }
 
 #[cfg(not(feature = "hopper"))]
@@ -352,7 +403,7 @@ fn plan_hopper(
     _inputs: &Inputs,
     _options: &Options,
     _checked: &Checked,
-    _outputs: &Outputs<'_>,
+    _layout: &OutputLayout,
 ) -> Result<Plan> {
     Err(Error::Settings {
         settings: Schedule::Hopper.to_string(),
@@ -360,7 +411,7 @@ fn plan_hopper(
     })
 }
 
-fn shape_of(problem: &Problem, inputs: &Inputs, outputs: &Outputs<'_>, tile: Tile) -> ForwardShape {
+fn shape_of(problem: &Problem, inputs: &Inputs, layout: &OutputLayout, tile: Tile) -> ForwardShape {
     ForwardShape {
         tile,
         head_dim4: problem.head_dim / 4,
@@ -370,8 +421,8 @@ fn shape_of(problem: &Problem, inputs: &Inputs, outputs: &Outputs<'_>, tile: Til
         sides: problem.band().0,
         norm: problem.norm.is_some(),
         gamma: inputs.gamma.is_some(),
-        save_outputs: outputs.saved.is_some(),
-        save_lse: outputs.lse.is_some(),
+        save_outputs: layout.save_outputs,
+        save_lse: layout.save_lse,
     }
 }
 
@@ -390,14 +441,9 @@ fn launch(
         value,
         lambda,
     } = checked;
-    let Outputs {
-        output_strides,
-        saved_strides,
-        lse_strides,
-        ..
-    } = outputs;
+    let layout = &outputs.layout;
     let limits = Limits::of(client);
-    let shape = shape_of(problem, inputs, outputs, tile);
+    let shape = shape_of(problem, inputs, layout, tile);
     check_reach(
         &limits,
         &[&inputs.query, &inputs.key, &inputs.value, outputs.output],
@@ -406,8 +452,8 @@ fn launch(
         &query.strides,
         &key.strides,
         &value.strides,
-        output_strides,
-        saved_strides,
+        &layout.output,
+        &layout.saved,
     ];
     check_loops(&limits, problem, tile, problem.key_len, shape.tile_loops())?;
     let tiles = problem.query_len.div_ceil(tile.tile_rows());
@@ -432,9 +478,9 @@ fn launch(
                 strides(&key.strides),
                 strides(&value.strides),
                 strides(lambda),
-                strides(output_strides),
-                strides(saved_strides),
-                strides(lse_strides),
+                strides(&layout.output),
+                strides(&layout.saved),
+                strides(&layout.lse),
             ),
             band(problem),
             numbers(problem),

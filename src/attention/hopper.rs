@@ -2,16 +2,18 @@
 
 use cubecl::prelude::*;
 
-use super::forward::{Outputs, numbers};
+use super::forward::{OutputLayout, Outputs, numbers};
 use super::inputs::{Axes, AxisStrides, Checked, Inputs};
 use super::launch::{band, check_reach, handle, optional, strides};
 use crate::error::{Error, Result};
 use crate::kernels::hopper::epilogue::HopperStridesLaunch;
 use crate::kernels::hopper::forward::attention_forward_hopper;
 use crate::kernels::hopper::ptx::Half;
+use crate::kernels::hopper::settings::hopper_settings;
 use crate::kernels::hopper::shape::{HopperShape, PANEL};
+use crate::problem::Problem;
 use crate::tensor::{DType, Tensor};
-use crate::tuning::{HopperSettings, Limits, hopper_settings};
+use crate::tuning::{HopperSettings, Limits};
 
 /// Scales with which masked scores, and those of no key at all, are far below and yet finite.
 const SCALES: core::ops::RangeInclusive<f32> = 1e-20..=1e6;
@@ -21,7 +23,7 @@ pub(super) fn plan(
     client: &Client,
     inputs: &Inputs,
     checked: &Checked,
-    outputs: &Outputs<'_>,
+    layout: &OutputLayout,
     chosen: Option<HopperSettings>,
 ) -> Result<HopperShape> {
     let problem = &checked.problem;
@@ -47,7 +49,7 @@ pub(super) fn plan(
     for (name, tensor, axes, pairs) in tensors {
         check_tensor_map(name, tensor, axes, pairs)?;
     }
-    for axes in [&outputs.output_strides, &outputs.saved_strides] {
+    for axes in [&layout.output, &layout.saved] {
         if !axes.divisible(2) {
             return refuse("outputs are written two columns at a time".into());
         }
@@ -63,11 +65,20 @@ pub(super) fn plan(
         sides: problem.band().0,
         norm: problem.norm.is_some(),
         gamma: inputs.gamma.is_some(),
-        save_outputs: outputs.saved.is_some(),
-        save_lse: outputs.lse.is_some(),
+        save_outputs: layout.save_outputs,
+        save_lse: layout.save_lse,
+        wide: wide(problem, layout),
     };
     settings.check(problem, shape.shared_memory(), &Limits::of(client))?;
     Ok(shape)
+}
+
+/// Whether eight columns of every output lie at a multiple of 16 bytes, and each warpgroup has four times as many.
+fn wide(problem: &Problem, layout: &OutputLayout) -> bool {
+    layout.aligned
+        && layout.output.divisible(8)
+        && layout.saved.divisible(8)
+        && problem.value_dim.is_multiple_of(32 * problem.maps)
 }
 
 fn refuse<T>(problem: String) -> Result<T> {
@@ -139,8 +150,9 @@ fn check_tensor_map(name: &str, tensor: &Tensor, axes: &Axes, pairs: usize) -> R
     let (sizes, strides) = extents(axes, pairs);
     for stride in strides.map(|stride| stride as u64 * size) {
         if stride == 0 || !stride.is_multiple_of(16) || stride >= 1 << 40 {
+            let range = "multiples of 16 from 16 to 2⁴⁰ − 16";
             return refuse(format!(
-                "{name}: a stride is {stride} bytes, no multiple of 16"
+                "{name}: a stride is {stride} bytes, TMA takes {range}"
             ));
         }
     }
@@ -181,7 +193,9 @@ pub(super) fn launch(
 ) -> Result<()> {
     let problem = &checked.problem;
     let limits = Limits::of(client);
+    let layout = &outputs.layout;
     check_reach(&limits, &[outputs.output])?;
+    check_reach(&limits, outputs.saved.as_slice())?;
     let tiles = problem.query_len.div_ceil(shape.rows());
     let tiles = tiles.next_multiple_of(shape.cubes());
     let grid = limits.grid([tiles, problem.heads, problem.batch])?;
@@ -193,6 +207,7 @@ pub(super) fn launch(
             client,
             grid,
             CubeDim::new_1d(shape.threads() as u32),
+            shape.written() / 4,
             tensor_map(
                 &inputs.query,
                 &checked.query,
@@ -221,9 +236,9 @@ pub(super) fn launch(
             optional(client, outputs.lse),
             HopperStridesLaunch::new(
                 strides(&checked.lambda),
-                strides(&outputs.output_strides),
-                strides(&outputs.saved_strides),
-                strides(&outputs.lse_strides),
+                strides(&layout.output),
+                strides(&layout.saved),
+                strides(&layout.lse),
             ),
             band(problem),
             numbers(problem),

@@ -5,8 +5,6 @@ mod limits;
 mod settings;
 mod table;
 
-#[cfg(feature = "hopper")]
-pub(crate) use hopper::hopper_settings;
 pub use hopper::{HopperSettings, HopperShipped, MaskKind, hopper_shipped};
 pub(crate) use limits::Limits;
 pub use settings::{Pass, Plane, Schedule, Settings};

@@ -109,6 +109,13 @@ pub(crate) fn candidates(
 }
 
 /// All default settings.
+///
+/// ```
+/// use diff_flash_attn::tuning::{Pass, shipped};
+/// for row in shipped().filter(|row| row.pass == Pass::Forward) {
+///     println!("{:?} up to d {} dv {}: {}", row.class, row.head_dim, row.value_dim, row.settings);
+/// }
+/// ```
 pub fn shipped() -> impl Iterator<Item = Shipped> {
     TABLE.iter().copied()
 }

@@ -9,4 +9,5 @@ pub(crate) mod cases;
 pub(crate) mod device;
 pub(crate) mod plain;
 pub(crate) mod rounding;
+pub(crate) mod selection;
 pub(crate) mod tolerance;

@@ -5,7 +5,9 @@
 
 use cubecl::prelude::*;
 
-use super::fragment::{THREADS, column, first_column, in_lower_row, upper_row};
+use super::fragment::{
+    THREADS, column, first_column, in_lower_row, quad_lane, transpose_quad, upper_row,
+};
 use super::ptx::{
     inverse_sqrt, load_shared, load4_shared, meet, pack, quad_sum, store_shared, store4_shared,
 };
@@ -32,10 +34,10 @@ pub(crate) struct Gain {
     pub factor: f32,
 }
 
-/// The rows of a thread in a tensor that it writes two columns at a time.
+/// The rows of a thread in a tensor that it writes, a vector of words of two columns at a time.
 #[derive(CubeType, Clone, Copy)]
 struct Target {
-    /// Pair of columns where each row begins.
+    /// Vector with the thread's first columns of each row.
     upper: u32,
     lower: u32,
     upper_exists: bool,
@@ -44,25 +46,41 @@ struct Target {
 
 #[cube]
 impl Target {
-    fn new(at: &Strides, line: &Line, map: u32) -> Target {
+    fn new(at: &Strides, line: &Line, map: u32, #[comptime] wide: bool) -> Target {
         let start = at.offset + line.batch * at.batch + line.head * at.head + map * at.pair;
-        let upper = (start + line.row * at.seq + first_column()) / 2u32;
+        let row = start + line.row * at.seq;
+        // Of four times eight columns, each thread of four writes eight.
+        let upper = if comptime!(wide) {
+            row / 8u32 + quad_lane()
+        } else {
+            (row + first_column()) / 2u32
+        };
+        let below = if comptime!(wide) {
+            at.seq
+        } else {
+            4u32 * at.seq
+        };
         Target {
             upper,
-            lower: upper + 4u32 * at.seq,
+            lower: upper + below,
             upper_exists: line.row < line.query_len,
             lower_exists: line.row + 8u32 < line.query_len,
         }
     }
 
-    /// Writes two columns of both rows, from column `column` of the thread's on.
-    fn write(&self, tensor: &mut [u32], upper: u32, lower: u32, #[comptime] column: usize) {
-        let pair = comptime!((column / 2) as u32);
+    /// Writes a vector to each of both rows, `skip` vectors after the thread's first.
+    fn write<W: Size>(
+        &self,
+        tensor: &mut [Vector<u32, W>],
+        upper: Vector<u32, W>,
+        lower: Vector<u32, W>,
+        #[comptime] skip: usize,
+    ) {
         if self.upper_exists {
-            tensor[(self.upper + pair) as usize] = upper;
+            tensor[(self.upper + comptime!(skip as u32)) as usize] = upper;
         }
         if self.lower_exists {
-            tensor[(self.lower + pair) as usize] = lower;
+            tensor[(self.lower + comptime!(skip as u32)) as usize] = lower;
         }
     }
 }
@@ -74,6 +92,13 @@ pub(crate) struct Line {
     pub head: u32,
     pub row: u32,
     pub query_len: u32,
+}
+
+/// `1 / √square`, and 0 for 0: a row of zeros in a norm without eps stays zero.
+#[cube]
+fn inverse_rms(square: f32) -> f32 {
+    let positive = square >= comptime!(f32::MIN_POSITIVE);
+    select(positive, inverse_sqrt(square), 0.0f32.runtime())
 }
 
 /// Writes the log-sum-exp of the thread's rows.
@@ -88,7 +113,7 @@ pub(crate) fn write_lse(
     unseen: f32,
 ) {
     let start = at.offset + line.batch * at.batch + line.head * at.head + map * at.pair + line.row;
-    if UNIT_POS % 4u32 == 0u32 {
+    if quad_lane() == 0u32 {
         if line.row < line.query_len {
             lse[start as usize] = softmax.lse(scale, unseen, 0usize);
         }
@@ -113,13 +138,13 @@ fn lambda_rows(lambda: &[f32], at: &Strides, line: &Line) -> Array<f32> {
 
 /// Finishes the columns that warpgroup `map` of a pair keeps, or without a pair all of them.
 #[cube]
-pub(crate) fn finish<O: Size>(
+pub(crate) fn finish<O: Size, W: Size>(
     sums: Vector<f32, O>,
     softmax: &Softmax,
     lambda: &[f32],
     gamma: &[f32],
-    output: &mut [u32],
-    saved: &mut [u32],
+    output: &mut [Vector<u32, W>],
+    saved: &mut [Vector<u32, W>],
     at: &HopperStrides,
     line: &Line,
     gain: &Gain,
@@ -128,20 +153,15 @@ pub(crate) fn finish<O: Size>(
     #[comptime] shape: HopperShape,
 ) {
     let mut result = if comptime!(shape.maps == 2) {
-        subtract::<O>(sums, softmax, lambda, saved, at, line, memory, map, shape)
+        subtract::<O, W>(sums, softmax, lambda, saved, at, line, memory, map, shape)
     } else {
-        normalised::<O>(sums, softmax, saved, at, line, shape)
+        normalised::<O, W>(sums, softmax, saved, at, line, shape)
     };
     if comptime!(shape.norm) {
         normalise(&mut result, gamma, gain, memory, map, shape);
     }
-    let target = Target::new(&at.output, line, 0u32);
-    write_rows(&result, output, &target, map, shape);
-}
-
-/// Registers that a warpgroup keeps of a thread's sums.
-const fn kept(shape: &HopperShape) -> usize {
-    shape.outputs().registers() / shape.maps
+    let target = Target::new(&at.output, line, 0u32, comptime!(shape.wide));
+    write_rows::<W>(&result, output, &target, map, shape);
 }
 
 /// Column of the thread's where warpgroup `map` begins to keep.
@@ -151,18 +171,18 @@ const fn kept_column(shape: &HopperShape, map: usize) -> usize {
 
 /// `O = O_1 − λ O_2` in the kept columns.
 #[cube]
-fn subtract<O: Size>(
+fn subtract<O: Size, W: Size>(
     sums: Vector<f32, O>,
     softmax: &Softmax,
     lambda: &[f32],
-    saved: &mut [u32],
+    saved: &mut [Vector<u32, W>],
     at: &HopperStrides,
     line: &Line,
     memory: u32,
     #[comptime] map: usize,
     #[comptime] shape: HopperShape,
 ) -> Array<f32> {
-    let count = comptime!(kept(&shape));
+    let count = comptime!(shape.kept());
     let size!(FOUR) = 4;
     // Thread to thread: the other warpgroup's thread of the same number holds the same rows and columns.
     let thread = UNIT_POS % comptime!(THREADS as u32) * 16u32;
@@ -184,30 +204,35 @@ fn subtract<O: Size>(
     }
     meet(1u32, comptime!(2 * THREADS as u32));
     let lambda = lambda_rows(lambda, &at.lambda, line);
-    let signal = Target::new(&at.saved, line, 0u32);
-    let noise = Target::new(&at.saved, line, 1u32);
+    let signal = Target::new(&at.saved, line, 0u32, comptime!(shape.wide));
+    let noise = Target::new(&at.saved, line, 1u32, comptime!(shape.wide));
     let mut out = Array::<f32>::new(count);
+    let mut second = Array::<f32>::new(count);
     #[unroll]
     for block in 0..comptime!(count / 4) {
         let received = load4_shared::<FOUR>(theirs + comptime!((16 * THREADS * block) as u32));
-        let mut second = Array::<f32>::new(4usize);
         #[unroll]
         for j in 0..4usize {
+            let i = comptime!(4 * block + j);
             let inverse = if comptime!(in_lower_row(j)) {
                 lower
             } else {
                 upper
             };
-            let own = sums.extract(comptime!(map * count + 4 * block + j)) * inverse;
+            let own = sums.extract(comptime!(map * count + i)) * inverse;
             let other = received.extract(j);
             let first = if comptime!(map == 0) { own } else { other };
-            second[j] = if comptime!(map == 0) { other } else { own };
-            out[comptime!(4 * block + j)] = fma(-lambda[comptime!(j / 2)], second[j], first);
+            second[i] = if comptime!(map == 0) { other } else { own };
+            out[i] = fma(
+                -lambda[comptime!(usize::from(in_lower_row(j)))],
+                second[i],
+                first,
+            );
         }
-        if comptime!(shape.save_outputs) {
-            let column = comptime!(kept_column(&shape, map) + 8 * block);
-            write_block(saved, &noise, &second, 0usize, column, shape);
-            write_block(saved, &signal, &out, comptime!(4 * block), column, shape);
+        if comptime!(shape.save_outputs && (4 * block + 4) % shape.written() == 0) {
+            let first = comptime!(4 * block + 4 - shape.written());
+            write_some::<W>(saved, &noise, &second, first, map, shape);
+            write_some::<W>(saved, &signal, &out, first, map, shape);
         }
     }
     out
@@ -215,15 +240,15 @@ fn subtract<O: Size>(
 
 /// `O = P V` of standard attention.
 #[cube]
-fn normalised<O: Size>(
+fn normalised<O: Size, W: Size>(
     sums: Vector<f32, O>,
     softmax: &Softmax,
-    saved: &mut [u32],
+    saved: &mut [Vector<u32, W>],
     at: &HopperStrides,
     line: &Line,
     #[comptime] shape: HopperShape,
 ) -> Array<f32> {
-    let count = comptime!(kept(&shape));
+    let count = comptime!(shape.kept());
     let (upper, lower) = (softmax.inverse(0usize), softmax.inverse(1usize));
     let mut out = Array::<f32>::new(count);
     #[unroll]
@@ -236,8 +261,8 @@ fn normalised<O: Size>(
             };
     }
     if comptime!(shape.save_outputs) {
-        let target = Target::new(&at.saved, line, 0u32);
-        write_rows(&out, saved, &target, 0usize, shape);
+        let target = Target::new(&at.saved, line, 0u32, comptime!(shape.wide));
+        write_rows::<W>(&out, saved, &target, 0usize, shape);
     }
     out
 }
@@ -252,7 +277,7 @@ fn normalise(
     #[comptime] map: usize,
     #[comptime] shape: HopperShape,
 ) {
-    let count = comptime!(kept(&shape));
+    let count = comptime!(shape.kept());
     let mut upper = 0.0f32.runtime();
     let mut lower = 0.0f32.runtime();
     #[unroll]
@@ -270,7 +295,7 @@ fn normalise(
         let row = upper_row() * 4u32;
         let mine = memory + comptime!(shape.row_sums(map) as u32) + row;
         let theirs = memory + comptime!(shape.row_sums(1 - map) as u32) + row;
-        if UNIT_POS % 4u32 == 0u32 {
+        if quad_lane() == 0u32 {
             store_shared(mine, upper);
             store_shared(mine + 32u32, lower);
         }
@@ -279,8 +304,8 @@ fn normalise(
         lower += load_shared(theirs + 32u32);
     }
     let share = comptime!(1.0 / shape.value_dim as f32);
-    upper = inverse_sqrt(fma(upper, share, gain.eps)) * gain.factor;
-    lower = inverse_sqrt(fma(lower, share, gain.eps)) * gain.factor;
+    upper = inverse_rms(fma(upper, share, gain.eps)) * gain.factor;
+    lower = inverse_rms(fma(lower, share, gain.eps)) * gain.factor;
     #[unroll]
     for i in 0..count {
         values[i] *= if comptime!(in_lower_row(i)) {
@@ -297,39 +322,48 @@ fn normalise(
 
 /// Writes the kept columns, all of them.
 #[cube]
-fn write_rows(
+fn write_rows<W: Size>(
     values: &Array<f32>,
-    tensor: &mut [u32],
+    tensor: &mut [Vector<u32, W>],
     target: &Target,
     #[comptime] map: usize,
     #[comptime] shape: HopperShape,
 ) {
     #[unroll]
-    for block in 0..comptime!(kept(&shape) / 4) {
-        let column = comptime!(kept_column(&shape, map) + 8 * block);
-        write_block(tensor, target, values, comptime!(4 * block), column, shape);
+    for i in 0..comptime!(shape.kept() / shape.written()) {
+        let first = comptime!(i * shape.written());
+        write_some::<W>(tensor, target, values, first, map, shape);
     }
 }
 
-/// Writes four values from `first` on, which are two neighbours in the upper row and two in the lower.
+/// Writes as many of the kept registers as are written together, from `first` on.
 #[cube]
-fn write_block(
-    tensor: &mut [u32],
+fn write_some<W: Size>(
+    tensor: &mut [Vector<u32, W>],
     target: &Target,
     values: &Array<f32>,
     #[comptime] first: usize,
-    #[comptime] column: usize,
+    #[comptime] map: usize,
     #[comptime] shape: HopperShape,
 ) {
-    let upper = pack(
-        values[first],
-        values[comptime!(first + 1)],
-        comptime!(shape.half),
-    );
-    let lower = pack(
-        values[comptime!(first + 2)],
-        values[comptime!(first + 3)],
-        comptime!(shape.half),
-    );
-    target.write(tensor, upper, lower, column);
+    let eights = comptime!(shape.written() / 4);
+    let mut upper = Array::<u32>::new(eights);
+    let mut lower = Array::<u32>::new(eights);
+    #[unroll]
+    for eight in 0..eights {
+        let i = comptime!(first + 4 * eight);
+        let half = comptime!(shape.half);
+        upper[eight] = pack(values[i], values[comptime!(i + 1)], half);
+        lower[eight] = pack(values[comptime!(i + 2)], values[comptime!(i + 3)], half);
+    }
+    let first_column = comptime!(kept_column(&shape, map) + 2 * first);
+    if comptime!(shape.wide) {
+        let upper = transpose_quad(&upper).into_vector::<W>();
+        let lower = transpose_quad(&lower).into_vector::<W>();
+        target.write::<W>(tensor, upper, lower, comptime!(first_column / 8));
+    } else {
+        let upper = upper.into_vector::<W>();
+        let lower = lower.into_vector::<W>();
+        target.write::<W>(tensor, upper, lower, comptime!(first_column / 2));
+    }
 }

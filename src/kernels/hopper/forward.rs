@@ -28,20 +28,21 @@ use super::ptx::{
 use super::ring::Ring;
 use super::shape::HopperShape;
 use super::softmax::{Softmax, Visible, weights};
+use super::turns::Turns;
 use crate::kernels::portable::forward::ForwardNumbers;
 use crate::math::mask::{Band, Bounds};
 
 /// Grid: (query tiles, query heads, batch). `query`, `key` and `value` are tensor maps of rank 5 over batch, row, head,
 /// pair, column; positions past the end of a sequence read as zero.
 #[cube(launch_unchecked, cluster_dim = CubeDim::new_1d(shape.cubes() as u32))]
-pub(crate) fn attention_forward_hopper<F: Float>(
+pub(crate) fn attention_forward_hopper<F: Float, W: Size>(
     query: &TensorMap<F, Tiled>,
     key: &TensorMap<F, Tiled>,
     value: &TensorMap<F, Tiled>,
     lambda: &[f32],
     gamma: &[f32],
-    output: &mut [u32],
-    saved: &mut [u32],
+    output: &mut [Vector<u32, W>],
+    saved: &mut [Vector<u32, W>],
     lse: &mut [f32],
     at: HopperStrides,
     band: Band,
@@ -94,7 +95,7 @@ pub(crate) fn attention_forward_hopper<F: Float>(
         }
     } else {
         set_registers(true, comptime!(shape.settings.consumer_registers() as u32));
-        consume(
+        consume::<W>(
             lambda,
             gamma,
             output,
@@ -153,11 +154,11 @@ fn key_tiles(bounds: &Bounds, #[comptime] shape: HopperShape) -> u32 {
 
 /// One computing warpgroup, from its first tile to its outputs.
 #[cube]
-fn consume(
+fn consume<W: Size>(
     lambda: &[f32],
     gamma: &[f32],
-    output: &mut [u32],
-    saved: &mut [u32],
+    output: &mut [Vector<u32, W>],
+    saved: &mut [Vector<u32, W>],
     lse: &mut [f32],
     at: &HopperStrides,
     band: &Band,
@@ -215,11 +216,11 @@ fn consume(
     }
     // Registers have numbers, not indices: the columns that are kept must be known when the code is made.
     if map == 0u32 {
-        finish::<O>(
+        finish::<O, W>(
             sums, &softmax, lambda, gamma, output, saved, at, &line, &gain, memory, 0usize, shape,
         );
     } else if comptime!(shape.maps == 2) {
-        finish::<O>(
+        finish::<O, W>(
             sums, &softmax, lambda, gamma, output, saved, at, &line, &gain, memory, 1usize, shape,
         );
     }
@@ -245,6 +246,8 @@ fn walk<S: Size, O: Size, P: Size>(
     let outputs = comptime!(shape.outputs());
     let keys_a_tile = comptime!(shape.settings.keys as u32);
     let cubes = comptime!(shape.cubes());
+    let groups = comptime!(shape.settings.consumers);
+    let take_turns = comptime!(shape.settings.turns);
     let count = comptime!(scores.registers());
     let sides = comptime!(shape.sides);
     let half = comptime!(shape.half);
@@ -272,13 +275,20 @@ fn walk<S: Size, O: Size, P: Size>(
         keys.release(cubes);
         let exponentials = softmax.update::<S>(s, visible, work.first_key, scale, count, sides);
         let mut p = weights::<P>(&exponentials, count, half);
+        let turns = Turns::new(group, work.tiles - 1u32, groups);
         for t in 1..work.tiles {
             keys.advance(comptime!(shape.settings.key_stages));
             let tile = keys.await_tile() * key_step;
+            if comptime!(take_turns) {
+                turns.wait();
+            }
             let s = multiply::<S>(query, key + tile, scores, query_panel, key_panel);
             sums = scale_rows::<O>(sums, softmax.upper_decay(), softmax.lower_decay(), outputs);
             let tile = values.await_tile() * value_step;
             sums = accumulate::<O, P>(sums, p, value + tile, outputs);
+            if comptime!(take_turns) {
+                turns.pass(t - 1u32, groups);
+            }
             let s = wait::<S>(s, 1usize, scores);
             keys.release(cubes);
             let first_key = work.first_key + (t * keys_a_tile) as i32;

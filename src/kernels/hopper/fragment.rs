@@ -6,6 +6,8 @@
 
 use cubecl::prelude::*;
 
+use super::ptx::exchange_word;
+
 /// Rows of a product of one warpgroup.
 pub(crate) const ROWS: usize = 64;
 /// Threads of a warpgroup.
@@ -27,8 +29,39 @@ pub(crate) fn upper_row() -> u32 {
     (UNIT_POS / 32u32) % 4u32 * 16u32 + UNIT_POS % 32u32 / 4u32
 }
 
+/// The thread's number among the four that share its rows.
+#[cube]
+pub(crate) fn quad_lane() -> u32 {
+    UNIT_POS % 4u32
+}
+
 /// The thread's first column.
 #[cube]
 pub(crate) fn first_column() -> u32 {
-    UNIT_POS % 4u32 * 2u32
+    quad_lane() * 2u32
+}
+
+/// Of four words of each of four neighbouring threads, gives thread `q` every thread's word `q`, in the threads' order:
+/// with a word for its pair of columns in each of four eights, eight columns in a row.
+#[cube]
+pub(crate) fn transpose_quad(words: &Array<u32>) -> Array<u32> {
+    let mut out = Array::<u32>::new(4usize);
+    let odd = quad_lane() % 2u32 == 1u32;
+    #[unroll]
+    for pair in 0..2usize {
+        let (i, j) = (comptime!(2 * pair), comptime!(2 * pair + 1));
+        let received = exchange_word(select(odd, words[i], words[j]), 1u32);
+        out[i] = select(odd, received, words[i]);
+        out[j] = select(odd, words[j], received);
+    }
+    let high = quad_lane() >= 2u32;
+    #[unroll]
+    for i in 0..2usize {
+        let j = comptime!(i + 2);
+        let received = exchange_word(select(high, out[i], out[j]), 2u32);
+        let (low_word, high_word) = (out[i], out[j]);
+        out[i] = select(high, received, low_word);
+        out[j] = select(high, high_word, received);
+    }
+    out
 }

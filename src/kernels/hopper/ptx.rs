@@ -76,6 +76,15 @@ fn exchange(x: f32, #[comptime] mask: u32) -> f32 {
     out
 }
 
+/// The same for a word.
+#[cube]
+pub(crate) fn exchange_word(x: u32, #[comptime] mask: u32) -> u32 {
+    let x = value::<u32>(x);
+    let out: u32;
+    gpu_asm!("shfl.sync.bfly.b32 {out}, {x}, {mask}, 31, 0xffffffff;", out = out(_) out, x = in(_) x, options(nomem));
+    out
+}
+
 /// The greatest `x` of four neighbouring lanes, in all of them.
 #[cube]
 pub(crate) fn quad_max(x: f32) -> f32 {
@@ -184,6 +193,22 @@ pub(crate) fn load_shared(at: u32) -> f32 {
 #[cube]
 pub(crate) fn meet(#[comptime] id: u32, #[comptime] threads: u32) {
     gpu_asm!("bar.sync {id}, {threads};",
+        options(explicit_mem, reads_address_space shared, writes_address_space shared));
+}
+
+/// The same for a barrier that is known at run time.
+#[cube]
+pub(crate) fn meet_at(id: u32, #[comptime] threads: u32) {
+    let id = value::<u32>(id);
+    gpu_asm!("bar.sync {id}, {threads};", id = in(_) id,
+        options(explicit_mem, reads_address_space shared, writes_address_space shared));
+}
+
+/// Comes to barrier `id` and goes on.
+#[cube]
+pub(crate) fn pass_by(id: u32, #[comptime] threads: u32) {
+    let id = value::<u32>(id);
+    gpu_asm!("bar.arrive {id}, {threads};", id = in(_) id,
         options(explicit_mem, reads_address_space shared, writes_address_space shared));
 }
 

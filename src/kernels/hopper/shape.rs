@@ -30,6 +30,8 @@ pub(crate) struct HopperShape {
     pub save_outputs: bool,
     /// Write the log-sum-exp of every map.
     pub save_lse: bool,
+    /// Write eight columns at once, not two.
+    pub wide: bool,
 }
 
 impl HopperShape {
@@ -49,6 +51,16 @@ impl HopperShape {
             depth: self.settings.keys,
             half: self.half,
         }
+    }
+
+    /// Registers of a thread's sums that its warpgroup finishes: with two maps, each of a pair finishes half.
+    pub(crate) const fn kept(&self) -> usize {
+        self.outputs().registers() / self.maps
+    }
+
+    /// Registers that are written together: those of eight columns, or where writes are wide of four times eight.
+    pub(crate) const fn written(&self) -> usize {
+        if self.wide { 16 } else { 4 }
     }
 
     pub(crate) const fn threads(&self) -> usize {

@@ -153,5 +153,25 @@ fn hopper_cases() -> Vec<Case> {
             schedule: Schedule::Hopper,
         }
     };
-    rows.map(case).collect()
+    let mut cases: Vec<Case> = rows.map(case).collect();
+    // What else changes the code, on one row for each number of maps.
+    let others = [
+        ("differential shared-key", 2, true),
+        ("differential", 2, false),
+        ("standard", 1, false),
+    ];
+    cases.extend(others.map(|(name, maps, shared_key)| Case {
+        head_dim: 128,
+        value_dim: 128,
+        dtype: DType::BF16,
+        variant: Variant {
+            name,
+            maps,
+            shared_key,
+            ..PLAIN
+        },
+        offset: 0,
+        schedule: Schedule::Hopper,
+    }));
+    cases
 }

@@ -83,8 +83,9 @@ ptxas info    : Function properties for __internal_division
 
     #[test]
     fn warning_of_serialized_products() {
-        const WARNING: &str = "ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are \
-            serialized due to insufficient register resources for the wgmma pipeline in the function 'forward'";
+        const WARNING: &str = "\
+ptxas info    : (C7512) Potential Performance Loss: wgmma.mma_async instructions are serialized due to insufficient \
+register resources for the function 'forward'";
         let resources = Resources::parse(&format!("{LOG}{WARNING}\n")).unwrap();
         assert!(resources.loss);
     }

@@ -48,4 +48,4 @@ pub use compare::{Row, check, compare};
 pub use device::Device;
 pub use file::find;
 pub use layout::{Layout, Operand};
-pub use run::{Computed, ComputedGradients, Reference, Runner};
+pub use run::{Computed, ComputedGradients, Reference, Rounded, Runner};

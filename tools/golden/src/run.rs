@@ -1,7 +1,8 @@
 //! What computes a case: anything that is a [`Runner`], and the `f64` reference as the first.
 
 use anyhow::Result;
-use diff_flash_attn::reference;
+use diff_flash_attn::{DType, reference};
+use half::{bf16, f16};
 
 use crate::case::Case;
 
@@ -58,5 +59,45 @@ impl Runner for Reference {
         };
         let gradients = case.grad_output.as_ref().map(backward).transpose()?;
         Ok(Computed { output, gradients })
+    }
+}
+
+/// The `f64` reference on what a device reads and writes: inputs, outputs and gradients rounded to a storage type. Its
+/// distance from a golden case is what storing costs however exactly the device computes.
+#[derive(Debug, Clone, Copy)]
+pub struct Rounded(pub DType);
+
+impl Rounded {
+    fn round(self, values: &mut [f64]) {
+        for value in values {
+            *value = match self.0 {
+                DType::F32 => f64::from(*value as f32),
+                DType::F16 => f16::from_f64(*value).to_f64(),
+                DType::BF16 => bf16::from_f64(*value).to_f64(),
+            };
+        }
+    }
+}
+
+impl Runner for Rounded {
+    fn run(&mut self, case: &Case) -> Result<Computed> {
+        let mut case = case.clone();
+        let operands = [&mut case.query, &mut case.key, &mut case.value];
+        operands
+            .into_iter()
+            .map(|operand| &mut operand.values)
+            .chain(&mut case.grad_output)
+            .for_each(|values| self.round(values));
+        let mut computed = Reference.run(&case)?;
+        self.round(&mut computed.output);
+        if let Some(gradients) = &mut computed.gradients {
+            let ComputedGradients {
+                query, key, value, ..
+            } = gradients;
+            for values in [query, key, value] {
+                self.round(values);
+            }
+        }
+        Ok(computed)
     }
 }

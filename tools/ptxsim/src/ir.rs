@@ -442,6 +442,8 @@ pub enum Op {
         wide: bool,
     },
     ActiveMask(S),
+    /// of so many bytes
+    Clock(usize, S),
     Ld {
         space: Space,
         bytes: usize,

@@ -42,6 +42,9 @@ pub enum Check {
     Lifetime,
     /// Copies or wgmmas are outstanding when their CTA exits.
     Unfinished,
+    /// Two warps access the same shared memory, one of them writes, and nothing orders them. Looked for where
+    /// [`Launch::races`] says so.
+    Race,
     /// A shuffle reads a lane that does not take part.
     Lanes,
 }
@@ -61,6 +64,8 @@ pub struct Launch {
     pub mode: Mode,
     /// Which warp runs next.
     pub schedule: Schedule,
+    /// Look for races between ordinary accesses to shared memory, which takes time.
+    pub races: bool,
     /// Breaches of these go to [`Stats::warnings`]; of all others they are errors.
     pub tolerate: Vec<Check>,
     /// Run clusters (or CTAs without clusters) on all cores. Atomics on floats then add up in any order.
@@ -79,13 +84,15 @@ impl Launch {
             cluster: None,
             mode: Mode::Lazy,
             schedule: Schedule::RoundRobin,
+            races: false,
             tolerate: Vec::new(),
             parallel: true,
             max_warp_instructions: 2_000_000_000,
         }
     }
 
-    /// This launch in orders that differ as much as orders can: a correct kernel gives the same result in each.
+    /// This launch in orders that differ as much as orders can: a correct kernel gives the same result in each. Races
+    /// are looked for in the first.
     pub fn orders(&self) -> impl Iterator<Item = Launch> {
         const ORDERS: [(Mode, Schedule); 6] = [
             (Mode::Eager, Schedule::RoundRobin),
@@ -95,9 +102,11 @@ impl Launch {
             (Mode::Random(1), Schedule::Random(1)),
             (Mode::Random(2), Schedule::Random(2)),
         ];
-        ORDERS.into_iter().map(|(mode, schedule)| Self {
+        let orders = ORDERS.into_iter().enumerate();
+        orders.map(|(i, (mode, schedule))| Self {
             mode,
             schedule,
+            races: self.races || i == 0,
             ..self.clone()
         })
     }

@@ -1,4 +1,3 @@
-//! A functional PTX simulator.
 #![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 

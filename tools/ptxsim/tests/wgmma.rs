@@ -339,3 +339,60 @@ fn every_n() {
         assert!(e < 1e-4, "{c:?}: {e}");
     }
 }
+
+/// Halves as accumulators, a scale of D that is a constant, and negated operands.
+#[test]
+fn half_accumulators_and_signs() {
+    for (signs, scale_d, expected) in [
+        ("1, 1", 1, 2.0 + 16.0),
+        ("-1, 1", 1, 2.0 - 16.0),
+        ("1, -1", 1, 2.0 - 16.0),
+        ("-1, -1", 1, 2.0 + 16.0),
+        ("1, 1", 0, 16.0),
+    ] {
+        let source = format!(
+            "{HEAD}.visible .entry k(.param .u64 out)
+{{
+.reg .pred %p;
+.reg .b32 %r<8>;
+.reg .b64 %rd<8>;
+.shared .align 128 .b8 sm[256];
+mov.u32 %r0, %tid.x;
+setp.lt.u32 %p, %r0, 64;
+mov.u32 %r1, sm;
+mad.lo.u32 %r2, %r0, 4, %r1;
+@%p st.shared.u32 [%r2], 0x3c003c00;
+fence.proxy.async.shared::cta;
+bar.sync 0;
+shr.u32 %r3, %r1, 4;
+cvt.u64.u32 %rd1, %r3;
+or.b64 %rd1, %rd1, {descriptor};
+mov.b32 %r4, 0x40004000;
+mov.b32 %r5, %r4;
+mov.b32 %r6, 0x3c003c00;
+wgmma.fence.sync.aligned;
+wgmma.mma_async.sync.aligned.m64n8k16.f16.f16.f16 {{%r4, %r5}}, {{%r6, %r6, %r6, %r6}}, %rd1, {scale_d}, {signs}, 0;
+wgmma.commit_group.sync.aligned;
+wgmma.wait_group.sync.aligned 0;
+ld.param.u64 %rd2, [out];
+mul.wide.u32 %rd3, %r0, 8;
+add.s64 %rd2, %rd2, %rd3;
+st.global.v2.u32 [%rd2], {{%r4, %r5}};
+ret;
+}}
+",
+            descriptor = (8u64 << 16) | (8 << 32),
+        );
+        let mut dev = Device::new();
+        let out = dev.alloc(128 * 8);
+        let module = Module::load(&source).unwrap_or_else(|e| panic!("{e}"));
+        let launch = Launch::new([1; 3], [128, 1, 1]);
+        dev.launch_in_all_orders(&module, "k", &launch, &[out.into()])
+            .unwrap_or_else(|e| panic!("{e}"));
+        let d: Vec<f16> = dev.download(out).unwrap();
+        assert!(
+            d.iter().all(|x| x.to_f32() == expected),
+            "{signs}, {scale_d}: {d:?}"
+        );
+    }
+}

@@ -10,7 +10,8 @@ use common::device::{Layout, checks, forward_checks, inputs, options, run, run_f
 use common::tolerance::assert_all;
 use diff_flash_attn::tuning::{HopperSettings, Schedule};
 use diff_flash_attn::{
-    DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, forward, forward_schedule,
+    DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, forward, forward_into,
+    forward_schedule,
 };
 use simulator::Simulator;
 
@@ -175,22 +176,57 @@ fn backward_of_what_was_saved() {
     assert_all("backward", &checks(&case, &ours));
 }
 
+/// Rows that are no multiple of 16 bytes apart are written two columns at a time; other orders of axes as they are.
+#[test]
+fn outputs_of_any_strides() {
+    let Some(device) = hopper() else { return };
+    let client = device.client();
+    let (case, inputs, options) = taken(&device, Layout::Interleaved);
+    let Problem {
+        batch,
+        query_len,
+        heads,
+        value_dim,
+        ..
+    } = case.problem;
+    let options = Options {
+        save_for_backward: false,
+        tuning: HOPPER,
+        ..options
+    };
+    let expected = forward(client, &inputs, &options).unwrap().output;
+    let expected = expected.to_f32(client).unwrap();
+    let shape = [batch, query_len, heads, value_dim];
+    let row = value_dim + 2;
+    let strides = [query_len * heads * row, heads * row, row, 1];
+    let buffer = Tensor::empty(client, DType::BF16, &[2 + batch * strides[0]]);
+    let handle = buffer.handle().clone();
+    let padded = Tensor::strided(handle, DType::BF16, 2, &shape, &strides);
+    let heads_first = Tensor::empty(client, DType::BF16, &[batch, heads, query_len, value_dim]);
+    let heads_first = heads_first.permute(&[0, 2, 1, 3]).unwrap();
+    for output in [padded, heads_first] {
+        forward_into(client, &inputs, &options, &output, None).unwrap();
+        assert_eq!(output.to_f32(client).unwrap(), expected);
+    }
+}
+
 #[test]
 fn settings_by_hand() {
     let Some(device) = hopper() else { return };
-    let settings = |keys, key_stages, value_stages, consumers, cluster| HopperSettings {
+    let settings = |keys, key_stages, value_stages, consumers, cluster, turns| HopperSettings {
         keys,
         key_stages,
         value_stages,
         consumers,
         cluster,
+        turns,
     };
     let by_hand = [
-        (2, settings(16, 2, 3, 2, 1)),
-        (2, settings(48, 4, 2, 2, 2)),
-        (2, settings(176, 2, 2, 2, 1)),
-        (1, settings(64, 2, 2, 3, 2)),
-        (1, settings(80, 3, 5, 2, 1)),
+        (2, settings(16, 2, 3, 2, 1, false)),
+        (2, settings(48, 4, 2, 2, 2, true)),
+        (2, settings(176, 2, 2, 2, 1, true)),
+        (1, settings(64, 2, 2, 3, 2, true)),
+        (1, settings(80, 3, 5, 2, 1, false)),
     ];
     for (maps, settings) in by_hand {
         let (mut case, layout) = case(0, [64, 128], maps);
@@ -203,6 +239,22 @@ fn settings_by_hand() {
         let ours = run_forward(device.client(), &case, layout, tuning);
         assert_all(&settings.to_string(), &forward_checks(&case, &ours));
     }
+}
+
+#[test]
+fn rows_without_a_key_stay_zero_in_a_norm_without_eps() {
+    let Some(device) = hopper() else { return };
+    let (case, layout) = case(0, [64, 128], 2);
+    let problem = Problem {
+        query_len: 90,
+        key_len: 30,
+        mask: Mask::Causal,
+        norm: Some(Norm { eps: 0.0, ..NORM }),
+        ..case.problem
+    };
+    let case = Case::random(problem, &[1], true, 5);
+    let ours = run_forward(device.client(), &case, layout, HOPPER);
+    assert_all("eps = 0", &forward_checks(&case, &ours));
 }
 
 /// A case that the kernel takes, as inputs and options.
@@ -303,7 +355,10 @@ fn refusals_say_why() {
         ..standard(64, 64)
     };
     let problem = refusal(&device, &inputs, &plain);
-    assert_eq!(problem, "key: a stride is 136 bytes, no multiple of 16");
+    assert_eq!(
+        problem,
+        "key: a stride is 136 bytes, TMA takes multiples of 16 from 16 to 2⁴⁰ − 16"
+    );
 
     let half = row(64);
     let value = Tensor::strided(
@@ -334,6 +389,7 @@ fn settings_that_cannot_be() {
         value_stages: 2,
         consumers: 2,
         cluster: 1,
+        turns: false,
     };
     let bad = [
         (

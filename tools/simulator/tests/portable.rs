@@ -98,3 +98,13 @@ fn shared_key() {
     };
     verify(Arch::Sm90a, problem, Layout::Interleaved);
 }
+
+#[test]
+fn heads_of_the_paper() {
+    let problem = Problem {
+        query_len: 19,
+        key_len: 35,
+        ..problem([128, 256], DType::BF16, Mask::Causal)
+    };
+    verify(Arch::Sm90a, problem, Layout::Interleaved);
+}

@@ -24,13 +24,10 @@ impl Backend {
                 let name = device::describe(&device::wgpu()?);
                 Ok((Device::wgpu(DeviceKind::DefaultDevice), name))
             }
-            #[cfg(feature = "cuda")]
             Backend::Cuda => {
                 let name = device::describe(&device::cuda(0)?);
                 Ok((Device::cuda(0), name))
             }
-            #[cfg(not(feature = "cuda"))]
-            Backend::Cuda => anyhow::bail!("built without feature cuda"),
             Backend::Cpu => Ok((Device::flex(), "the CPU, composed form".into())),
         }
     }

@@ -1,12 +1,10 @@
 //! The device that a command computes on.
 
-use std::process::Command;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ValueEnum;
 use diff_flash_attn::{Client, DType, device};
 
-use crate::{setup, workspace};
+use crate::setup;
 
 /// Ways to a device.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -25,25 +23,9 @@ impl Backend {
                 setup::vulkan()?;
                 Ok(device::wgpu()?)
             }
-            #[cfg(feature = "cuda")]
             Backend::Cuda => Ok(device::cuda(0)?),
-            #[cfg(not(feature = "cuda"))]
-            Backend::Cuda => anyhow::bail!("built without feature cuda"),
         }
     }
-
-    /// Whether this build lacks the way to the device.
-    pub(crate) fn is_missing(self) -> bool {
-        self == Backend::Cuda && !cfg!(feature = "cuda")
-    }
-}
-
-/// Runs the same command again, built with CUDA. Whether it says success.
-pub(crate) fn rerun_with_cuda() -> Result<bool> {
-    let mut command: Command = workspace::cargo();
-    command.args(["run", "--bin", "xtask", "--features", "xtask/cuda", "--"]);
-    let status = command.args(std::env::args_os().skip(1)).status();
-    Ok(status.context("cannot start cargo")?.success())
 }
 
 /// How query, key, value, output and their gradients are stored.

@@ -16,13 +16,15 @@ pub(crate) fn tolerance(dtype: DType) -> f64 {
     }
 }
 
-/// Whether every tensor is within the tolerance; NaN is not.
-pub(crate) fn all_within(rows: &[Row], tolerance: f64) -> bool {
-    rows.iter().all(|row| row.relative <= tolerance)
+/// Whether every tensor is within what is allowed to it; NaN is not.
+pub(crate) fn all_within(rows: &[Row], allowed: &[f64]) -> bool {
+    rows.iter()
+        .zip(allowed)
+        .all(|(row, allowed)| row.relative <= *allowed)
 }
 
 /// One line for each tensor.
-pub(crate) fn table(rows: &[Row], tolerance: f64) -> Table {
+pub(crate) fn table(rows: &[Row], allowed: &[f64]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     table.set_header([
@@ -30,10 +32,11 @@ pub(crate) fn table(rows: &[Row], tolerance: f64) -> Table {
         "tensor",
         "largest error",
         "relative error",
+        "allowed",
         "verdict",
     ]);
-    for row in rows {
-        let verdict = if row.relative <= tolerance {
+    for (row, allowed) in rows.iter().zip(allowed) {
+        let verdict = if row.relative <= *allowed {
             "ok"
         } else {
             "WRONG"
@@ -43,10 +46,11 @@ pub(crate) fn table(rows: &[Row], tolerance: f64) -> Table {
             row.tensor.to_owned(),
             format!("{:.2e}", row.max_abs),
             format!("{:.2e}", row.relative),
+            format!("{allowed:.1e}"),
             verdict.to_owned(),
         ]);
     }
-    right_align(&mut table, 2..4);
+    right_align(&mut table, 2..5);
     table
 }
 

@@ -1,9 +1,11 @@
 //! Project commands: `cargo xtask <command>`.
 
+mod audit;
 mod demo;
 mod device;
 mod errors;
 mod golden_cases;
+mod gpu;
 mod models;
 mod process;
 mod progress;
@@ -15,7 +17,6 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use device::{Backend, rerun_with_cuda};
 
 /// Commands of the diff-flash-attn project. Each installs first what this machine lacks for it.
 #[derive(Parser)]
@@ -33,23 +34,16 @@ enum Command {
     Demo(demo::Options),
     /// Compute golden cases, dumps of other implementations, and compare every output and gradient with them.
     Golden(golden_cases::Options),
+    /// Compile every CUDA kernel with every shipped setting, and list registers, shared memory and spills.
+    Audit(audit::Options),
+    /// Build the program that checks and times every kernel on a GPU, and run it.
+    Gpu(gpu::Options),
     /// Train a language model with differential attention in Burn.
     #[command(disable_help_flag = true)]
     Train(models::Options),
     /// Load a DiffLlama checkpoint of Hugging Face into Burn, compare its logits, continue a text.
     #[command(disable_help_flag = true)]
     Load(models::Options),
-}
-
-impl Command {
-    /// The device that the command computes on, if it names one.
-    fn backend(&self) -> Option<Backend> {
-        match self {
-            Command::Test(_) | Command::Train(_) | Command::Load(_) => None,
-            Command::Demo(options) => Some(options.backend()),
-            Command::Golden(options) => options.backend(),
-        }
-    }
 }
 
 fn main() -> ExitCode {
@@ -70,13 +64,12 @@ fn main() -> ExitCode {
 
 /// Whether everything the command checks holds.
 fn run(command: Command) -> Result<bool> {
-    if command.backend().is_some_and(Backend::is_missing) {
-        return rerun_with_cuda();
-    }
     match command {
         Command::Test(options) => test::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Golden(options) => golden_cases::run(&options),
+        Command::Audit(options) => audit::run(&options),
+        Command::Gpu(options) => gpu::run(&options),
         Command::Train(options) => models::run("train", &options),
         Command::Load(options) => models::run("load", &options),
     }

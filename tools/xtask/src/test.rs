@@ -2,11 +2,11 @@
 
 mod tally;
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
 
+use crate::audit;
 use crate::process::stream;
 use crate::setup::{self, SwiftShader};
 use crate::workspace;
@@ -44,6 +44,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 
 /// The steps, each with what it needs installed, or with the reason why that was not possible.
 fn steps(options: &Options) -> Vec<(&'static str, Result<Command>)> {
+    let audited = wanted("CUDA audit", options.no_audit, "--no-audit");
+    // Before the tests, as those that simulate CUDA kernels compile them.
+    let wheels = audited.then(setup::cuda_wheels);
     let mut steps = vec![(
         "All tests, default adapter",
         setup::vulkan().map(|()| cargo_test()),
@@ -54,8 +57,8 @@ fn steps(options: &Options) -> Vec<(&'static str, Result<Command>)> {
             setup::swiftshader().map(device_tests),
         ));
     }
-    if wanted("CUDA audit", options.no_audit, "--no-audit") {
-        steps.push(("CUDA audit", setup::cuda_wheels().map(audit)));
+    if let Some(wheels) = wheels {
+        steps.push(("CUDA audit", wheels.map(|wheels| audit::command(&wheels))));
     }
     steps
 }
@@ -85,15 +88,6 @@ fn device_tests(driver: SwiftShader) -> Command {
     command.args(DEVICE_TESTS.iter().flat_map(|test| ["--test", test]));
     command.args(["--", "--test-threads=1"]);
     driver.select(&mut command);
-    command
-}
-
-/// Every kernel through NVIDIA's compiler.
-fn audit(wheels: PathBuf) -> Command {
-    let mut command = workspace::cargo();
-    command
-        .args(["run", "--bin", "audit", "--", "--cuda"])
-        .arg(wheels);
     command
 }
 

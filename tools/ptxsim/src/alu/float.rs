@@ -1,5 +1,6 @@
 //! Single precision.
 
+use super::registers::Word;
 use super::round::{F32, add_to_odd};
 use crate::ir::{Flavour, Float1, Float2, Rounding};
 
@@ -71,14 +72,31 @@ pub fn fma(flavour: Flavour, a: f32, b: f32, c: f32) -> f32 {
     finish(flavour, round(sum, flavour.rounding))
 }
 
-/// `a * b + c`, where rounding the sum in f64 first may not change the result; else none.
+/// `a * b + c` in every lane, rounded once and to nearest.
+pub fn fused(s: [Word; 3]) -> Word {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("fma") && std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has both.
+        return unsafe { fused_in_hardware(s) };
+    }
+    fuse(s)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "fma,avx2")]
+fn fused_in_hardware(s: [Word; 3]) -> Word {
+    fuse(s)
+}
+
+/// Inlined into its callers, whose instructions it may use.
 #[inline(always)]
-pub fn fast_fma(a: f32, b: f32, c: f32) -> Option<f32> {
-    let sum = a as f64 * b as f64 + c as f64;
-    // The f64 is exactly between two f32, as the exact sum need not be, or is rounded at another bit.
-    let doubtful =
-        sum.to_bits() & 0x1fff_ffff == 0x1000_0000 || sum.abs() < f32::MIN_POSITIVE as f64;
-    (sum == 0.0 || !doubtful && !sum.is_nan()).then_some(sum as f32)
+fn fuse([a, b, c]: [Word; 3]) -> Word {
+    let mut d = [0; 32];
+    for l in 0..32 {
+        let [a, b, c] = [a[l], b[l], c[l]].map(f32::from_bits);
+        d[l] = canonical(a.mul_add(b, c)).to_bits();
+    }
+    d
 }
 
 pub fn unary(op: Float1, flavour: Flavour, a: f32) -> f32 {

@@ -91,6 +91,20 @@ impl Registers {
         self.store(mask, d, std::array::from_fn(|l| f(x[l], y[l], z[l])));
     }
 
+    /// The 64-bit values of a register, lane by lane.
+    #[inline(always)]
+    pub fn wide(&self, s: S) -> impl Fn(usize) -> u64 + use<> {
+        let (low, high) = (self.words[s as usize], self.words[s as usize + 1]);
+        move |l| low[l] as u64 | (high[l] as u64) << 32
+    }
+
+    #[inline(always)]
+    pub fn store_wide(&mut self, mask: u32, d: S, f: impl Fn(usize) -> u64) {
+        let values: [u64; 32] = std::array::from_fn(f);
+        self.store(mask, d, values.map(|v| v as u32));
+        self.store(mask, d + 1, values.map(|v| (v >> 32) as u32));
+    }
+
     #[inline(always)]
     pub fn store(&mut self, mask: u32, d: S, v: Word) {
         let d = &mut self.words[d as usize];

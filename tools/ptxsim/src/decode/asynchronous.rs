@@ -145,29 +145,39 @@ fn bulk_copy(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
         }
     };
     let shared = d.addr(shared)?;
-    if !load {
-        o.has("bulk_group");
-        let ty = types.last().copied().unwrap_or(Ty::B32);
-        return Ok(Op::BulkStore(Box::new(BulkStore {
-            shared,
-            global,
-            reduction: reduction.map(|r| (r, ty)),
-        })));
+    if load {
+        return bulk_load(d, o, (space, shared), global, next);
     }
+    o.has("bulk_group");
+    let ty = types.last().copied().unwrap_or(Ty::B32);
+    Ok(Op::BulkStore(Box::new(BulkStore {
+        shared,
+        global,
+        reduction: reduction.map(|r| (r, ty)),
+    })))
+}
+
+/// `next`: the operand after the addresses and the size.
+fn bulk_load(
+    d: &mut Decoder,
+    o: &Opcode,
+    (space, shared): (Space, Addr),
+    global: Bulk,
+    next: usize,
+) -> Decoded<Op> {
     if !o.has("mbarrier::complete_tx::bytes") {
         return Err("a load completes on an mbarrier".into());
     }
-    let multicast = o.has("multicast::cluster");
+    let multicast = match o.has("multicast::cluster") {
+        true => Some(d.src(next + 1, Ty::B16)?),
+        false => None,
+    };
     Ok(Op::BulkLoad(Box::new(BulkLoad {
         space,
         shared,
         global,
         mbarrier: d.addr(next)?,
-        multicast: if multicast {
-            Some(d.src(next + 1, Ty::B16)?)
-        } else {
-            None
-        },
+        multicast,
     })))
 }
 

@@ -37,6 +37,9 @@ fn mov(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
             parts: d.srcs(1, ty)?.into(),
             d: d.dst(0)?,
         }),
+        (_, Operand::Special(name)) if name.starts_with("%clock") || name == "%globaltimer" => {
+            Ok(Op::Clock(ty.bytes(), d.dst(0)?))
+        }
         _ => {
             let (a, z) = (d.src(1, ty)?, d.dst(0)?);
             Ok(copy(ty.bytes() == 8, z, a))

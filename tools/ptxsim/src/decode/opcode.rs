@@ -74,7 +74,7 @@ impl<'a> Opcode<'a> {
 
     /// The last type: that of the operands.
     pub fn ty(&self) -> Decoded<Ty> {
-        self.types().pop().ok_or_else(|| "no type".into())
+        self.types().pop().ok_or_else(|| "no supported type".into())
     }
 
     pub fn rounding(&self) -> Option<Rounding> {

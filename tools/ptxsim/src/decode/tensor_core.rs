@@ -77,12 +77,18 @@ fn mma(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
     })))
 }
 
+const SIGNS: [i64; 2] = [1, -1];
+
 fn wgmma(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
     let (n, k) = shape(o, "m64n")?;
     let [td, ta, tb] = o.types()[..] else {
         return Err("unsupported types".into());
     };
-    let types = matches!(ta, Ty::F16 | Ty::BF16) && ta == tb;
+    let types = match ta {
+        Ty::F16 => tb == ta && matches!(td, Ty::F16 | Ty::F32),
+        Ty::BF16 => tb == ta && td == Ty::F32,
+        _ => false,
+    };
     if !types || k != 16 || !n.is_multiple_of(8) || !(8..=256).contains(&n) {
         return Err("unsupported shape or types".into());
     }
@@ -105,13 +111,22 @@ fn wgmma(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
         d: accumulators,
         b: d.src(2, Ty::B64)?,
         scale_d,
-        negate_a: d.immediate(4)? == -1,
-        negate_b: d.immediate(5)? == -1,
-        transpose_a: in_shared && d.immediate(6)? == 1,
-        transpose_b: d.immediate(transpose_b)? == 1,
+        negate_a: either(d, 4, SIGNS)?,
+        negate_b: either(d, 5, SIGNS)?,
+        transpose_a: in_shared && either(d, 6, [0, 1])?,
+        transpose_b: either(d, transpose_b, [0, 1])?,
         half_d,
         a,
     })))
+}
+
+/// A constant that is one of two.
+fn either(d: &Decoder, i: usize, [no, yes]: [i64; 2]) -> Decoded<bool> {
+    match d.immediate(i)? {
+        v if v == no => Ok(false),
+        v if v == yes => Ok(true),
+        v => Err(format!("operand {i} is {no} or {yes}, not {v}")),
+    }
 }
 
 fn wgmma_a(d: &mut Decoder) -> Decoded<WgmmaA> {

@@ -73,7 +73,13 @@ impl Cluster<'_> {
         }
         if cta != own {
             if space == Space::Shared {
-                return self.fail(at, format!("0x{a:x} belongs to CTA rank {cta}, but the access is to shared::cta of CTA rank {own}"));
+                return self.fail(
+                    at,
+                    format!(
+                        "0x{a:x} belongs to CTA rank {cta}, but the access is to \
+                     shared::cta of CTA rank {own}"
+                    ),
+                );
             }
             self.touch(at, cta)?;
         }

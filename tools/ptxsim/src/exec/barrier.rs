@@ -30,13 +30,13 @@ impl Cluster<'_> {
         }
     }
 
-    /// Lanes arrive, and block if they `wait`. The first of them is `at`.
+    /// Lanes arrive, together with their warp if `aligned`, and block if they `wait`. The first of them is `at`.
     pub(super) fn barrier(
         &mut self,
         at: At,
         mask: u32,
         (id, n): (S, Option<S>),
-        wait: bool,
+        (wait, aligned): (bool, bool),
     ) -> R<()> {
         let id = self.uniform(at, mask, id)? as usize;
         if id > 15 {
@@ -61,7 +61,7 @@ impl Cluster<'_> {
                 format!("barrier {id} is for {own} threads here and for {other} at line {line}"),
             );
         }
-        self.arrive_at(at, mask, (id, expected), wait)
+        self.arrive_at(at, mask, (id, expected), (wait, aligned))
     }
 
     pub(super) fn threads_of(&self, expected: Option<u32>) -> u32 {
@@ -73,7 +73,7 @@ impl Cluster<'_> {
         at: At,
         mask: u32,
         (id, expected): (usize, Option<u32>),
-        wait: bool,
+        (wait, aligned): (bool, bool),
     ) -> R<()> {
         let cta = self.cta_of(at.wi);
         let threads = self.threads_of(expected);
@@ -85,8 +85,14 @@ impl Cluster<'_> {
         let b = &mut self.ctas[cta].barriers[id];
         b.expected = expected;
         b.pc = at.pc;
-        b.count += mask.count_ones();
-        b.clock.join(&self.warps[at.wi].clock);
+        b.count += match (aligned, expected) {
+            // A count is one of whole warps, and so is what arrives.
+            (true, Some(_)) => 32,
+            _ => mask.count_ones(),
+        };
+        let w = &mut self.warps[at.wi];
+        b.clock.join(&w.clock);
+        w.clock.tick(at.wi);
         if wait {
             b.waiting.push((at.wi, mask));
             self.warps[at.wi].wait(at.pc + 1, mask, State::Barrier(id));
@@ -146,6 +152,7 @@ impl Cluster<'_> {
         }
         w.cluster_arrived |= mask;
         self.cluster_clock[0].join(&w.clock);
+        w.clock.tick(at.wi);
         let cta = w.cta;
         if release {
             self.publish(cta);

@@ -61,6 +61,7 @@ impl Cluster<'_> {
                 return self.fail(at, format!("addresses are not aligned to {n} bytes"));
             }
             self.check_write(at, shared, n)?;
+            self.race_write(at, shared, n)?;
             let copy = Copy {
                 pc: at.pc,
                 shared,

@@ -21,15 +21,10 @@ impl Cluster<'_> {
                 b,
                 c,
             } => {
-                let sources: [_; 32] =
-                    std::array::from_fn(|l| source(*mode, l, r.get(*b, l), r.get(*c, l)));
-                let values = r.words[*a as usize];
-                r.store(mask, *d, std::array::from_fn(|l| values[sources[l].0]));
-                let valid = sources.iter().rev().fold(0, |v, s| v << 1 | s.1 as u32);
-                r.set_predicate(*p, mask, valid);
-                let outside = |l: &usize| mask >> l & 1 == 1 && mask >> sources[*l].0 & 1 == 0;
-                if let Some(l) = (0..32).find(outside) {
-                    let message = format!("reads lane {}, which does not take part", sources[l].0);
+                let from = |l| source(*mode, l, r.get(*b, l), r.get(*c, l));
+                let from = std::array::from_fn(from);
+                if let Some(l) = shuffle(r, mask, (*d, *p, *a), from) {
+                    let message = format!("reads lane {}, which does not take part", from[l].0);
                     return self.breach(Check::Lanes, At { l, ..at }, message);
                 }
             }
@@ -75,6 +70,20 @@ fn source(mode: Shuffle, l: usize, b: u32, c: u32) -> (usize, bool) {
         }
     };
     (if valid { j as usize } else { l }, valid)
+}
+
+/// Returns a lane that reads one outside the mask.
+fn shuffle(
+    r: &mut Registers,
+    mask: u32,
+    (d, p, a): (S, u32, S),
+    from: [(usize, bool); 32],
+) -> Option<usize> {
+    let values = r.words[a as usize];
+    r.store(mask, d, from.map(|(l, _)| values[l]));
+    let valid = from.iter().rev().fold(0, |v, s| v << 1 | s.1 as u32);
+    r.set_predicate(p, mask, valid);
+    (0..32).find(|l| mask >> l & 1 == 1 && mask >> from[*l].0 & 1 == 0)
 }
 
 fn reduce(r: &Registers, mask: u32, op: Reduction, ty: Ty, a: S) -> u32 {

@@ -72,9 +72,10 @@ fn select(r: &mut Registers, mask: u32, bytes: usize, d: S, [a, b]: [S; 2], p: P
 fn integers(op: &Op, r: &mut Registers, mask: u32) -> bool {
     match op {
         Op::Int2(op, ty, d, s) if ty.bytes() == 4 && quick(*op, r, mask, *d, *s) => {}
-        Op::Int2(Int2::Add, Ty::S64 | Ty::U64, d, [a, b]) => lanes(mask, |l| {
-            r.set64(*d, l, r.get64(*a, l).wrapping_add(r.get64(*b, l)));
-        }),
+        Op::Int2(Int2::Add, Ty::S64 | Ty::U64, d, [a, b]) => {
+            let (x, y) = (r.wide(*a), r.wide(*b));
+            r.store_wide(mask, *d, |l| x(l).wrapping_add(y(l)));
+        }
         Op::Int2(op, ty, d, [a, b]) => {
             let n = ty.bytes();
             // The distance of a shift has 32 bits, of which the low half of a 64-bit slot is all that is looked at.
@@ -98,9 +99,10 @@ fn integers(op: &Op, r: &mut Registers, mask: u32) -> bool {
         }
         Op::Int3(op, d, s) => r.map3(mask, *d, *s, |x, y, z| integer::ternary(*op, x, y, z)),
         Op::Bfi { .. } => bfi(op, r, mask),
-        Op::MulWide(Ty::U32, d, [a, b]) => lanes(mask, |l| {
-            r.set64(*d, l, r.get(*a, l) as u64 * r.get(*b, l) as u64);
-        }),
+        Op::MulWide(Ty::U32, d, [a, b]) => {
+            let (x, y) = (r.words[*a as usize], r.words[*b as usize]);
+            r.store_wide(mask, *d, |l| x[l] as u64 * y[l] as u64);
+        }
         Op::MulWide(ty, d, [a, b]) => lanes(mask, |l| {
             let v = integer::wide_product(*ty, r.get(*a, l) as u64, r.get(*b, l) as u64);
             r.set_raw(*d, 2 * ty.bytes(), l, v);
@@ -174,7 +176,10 @@ fn mad(r: &mut Registers, mask: u32, high: bool, ty: Ty, d: S, s: [S; 3]) {
 fn floats(op: &Op, r: &mut Registers, mask: u32) -> bool {
     let f = f32::from_bits;
     match op {
-        Op::Fma(Ty::F32, flavour, d, s) if flavour.plain() => fma(r, mask, *d, *s),
+        Op::Fma(Ty::F32, flavour, d, s) if flavour.plain() => {
+            let sums = float::fused(s.map(|s| r.words[s as usize]));
+            r.store(mask, *d, sums);
+        }
         Op::Fma(Ty::F32, flavour, d, s) => r.map3(mask, *d, *s, |x, y, z| {
             float::fma(*flavour, f(x), f(y), f(z)).to_bits()
         }),
@@ -207,22 +212,6 @@ fn float2(r: &mut Registers, mask: u32, op: Float2, flavour: Flavour, d: S, s: [
             float::binary(op, flavour, f(x), f(y)).to_bits()
         }),
     }
-}
-
-/// In f64 where that is exact enough in every lane, which takes no call into the C library.
-fn fma(r: &mut Registers, mask: u32, d: S, s: [S; 3]) {
-    let [x, y, z] = s.map(|s| r.words[s as usize].map(f32::from_bits));
-    let mut exact = true;
-    let quick = std::array::from_fn(|l| {
-        let v = float::fast_fma(x[l], y[l], z[l]);
-        exact &= v.is_some();
-        v.unwrap_or(0.0).to_bits()
-    });
-    if exact {
-        return r.store(mask, d, quick);
-    }
-    let fused = |l: usize| float::canonical(x[l].mul_add(y[l], z[l])).to_bits();
-    r.store(mask, d, std::array::from_fn(fused));
 }
 
 fn setp(r: &mut Registers, mask: u32, s: &Setp) {

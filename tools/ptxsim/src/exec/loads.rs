@@ -197,7 +197,9 @@ impl Cluster<'_> {
         };
         if n > 0 {
             self.check_write(at, shared, n)?;
+            self.race_write(at, shared, n)?;
         }
+        self.warps[at.wi].clock.tick(at.wi);
         if self.acts_now() {
             return self.land(&p);
         }
@@ -294,7 +296,14 @@ impl Cluster<'_> {
             .find(|p| p.shared.cta == cta && self.cta_of(p.at.wi) != cta);
         if let Some(p) = late {
             let (rank, line) = (self.cta_of(p.at.wi), self.line(p.at.pc));
-            return self.fail(at, format!("CTA rank {cta} exits while a copy of CTA rank {rank} (line {line}) into its shared memory is outstanding (no barrier.cluster at the end?)"));
+            return self.fail(
+                at,
+                format!(
+                    "CTA rank {cta} exits while a copy of CTA rank {rank} (line {line}) \
+                 into its shared memory is outstanding (no barrier.cluster at the \
+                 end?)"
+                ),
+            );
         }
         if self.ctas.len() > 1 {
             self.check_untouched(at, cta)

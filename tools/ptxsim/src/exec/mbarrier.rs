@@ -46,6 +46,10 @@ impl Cluster<'_> {
             };
             let p = self.locate(at, space, self.address(at, addr), 8)?;
             match op {
+                MbarrierOp::Init { .. } => self.race_write(at, p, 8)?,
+                _ => self.race_read(at, p, 8)?,
+            }
+            match op {
                 MbarrierOp::Init { count } => self.init(at, p, self.reg(at, *count) as i64),
                 MbarrierOp::Inval => {
                     self.mbarrier(at, p)?;
@@ -128,6 +132,7 @@ impl Cluster<'_> {
         try_lanes(mask, |l| {
             let at = At { l, ..at };
             let p = self.locate(at, Space::Shared, self.address(at, addr), 8)?;
+            self.race_read(at, p, 8)?;
             let parity = match state {
                 true => self.reg(at, v) & 1,
                 false => self.reg(at, v),
@@ -167,14 +172,19 @@ impl Cluster<'_> {
         self.breach(
             Check::Proxy,
             at,
-            format!("uses mbarrier 0x{a:x} of another CTA, initialised without fence.mbarrier_init or a releasing barrier.cluster.arrive"),
+            format!(
+                "uses mbarrier 0x{a:x} of another CTA, initialised without \
+                 fence.mbarrier_init or a releasing barrier.cluster.arrive"
+            ),
         )
     }
 
     /// The arriving warp's knowledge goes to whoever waits for the phase.
     fn before_arrival(&mut self, at: At, p: Loc) -> R<()> {
         self.check_published(at, p)?;
-        let clock = self.warps[at.wi].clock.clone();
+        let own = &mut self.warps[at.wi].clock;
+        let clock = own.clone();
+        own.tick(at.wi);
         self.mbarrier(at, p)?.arrived.join(&clock);
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Ordinary loads, stores and atomics.
 
-use super::address::{classify, in_window};
+use super::address::{Loc, RANK_SHIFT, START, classify, in_window};
 use super::{At, Cluster, R, try_lanes};
-use crate::alu::registers::Registers;
+use crate::alu::registers::{Registers, lanes};
 use crate::ir::*;
 use crate::mem::{LOCAL_BASE, PARAM_BASE};
 use crate::reduction::reduce;
@@ -16,6 +16,35 @@ impl<'a> Cluster<'a> {
     }
 
     pub(super) fn read(&mut self, at: At, space: Space, a: u64, out: &mut [u8]) -> R<()> {
+        self.fetch(at, space, a, out)?;
+        match self.racing(at, space, a, out.len())? {
+            Some(p) => self.race_read(at, p, out.len()),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn write(&mut self, at: At, space: Space, a: u64, data: &[u8]) -> R<()> {
+        if let Some(p) = self.racing(at, space, a, data.len())? {
+            self.race_write(at, p, data.len())?;
+        }
+        self.put(at, space, a, data)
+    }
+
+    /// Shared memory in which races are looked for.
+    fn racing(&mut self, at: At, space: Space, a: u64, n: usize) -> R<Option<Loc>> {
+        let shared = match space {
+            Space::Shared | Space::Cluster => true,
+            Space::Generic => classify(a) == Space::Cluster,
+            _ => false,
+        };
+        if !shared || !self.job.launch.races {
+            return Ok(None);
+        }
+        self.locate(at, space, a, n).map(Some)
+    }
+
+    /// Reads, and nothing else: what atomics do is ordered.
+    fn fetch(&mut self, at: At, space: Space, a: u64, out: &mut [u8]) -> R<()> {
         let n = out.len();
         let space = if space == Space::Generic {
             classify(a)
@@ -49,7 +78,7 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    pub(super) fn write(&mut self, at: At, space: Space, a: u64, data: &[u8]) -> R<()> {
+    fn put(&mut self, at: At, space: Space, a: u64, data: &[u8]) -> R<()> {
         let n = data.len();
         let space = if space == Space::Generic {
             classify(a)
@@ -93,6 +122,13 @@ impl<'a> Cluster<'a> {
         addr: &Addr,
         d: &[(S, Extend)],
     ) -> R<()> {
+        let mask = match d {
+            _ if n != 4 || d.iter().any(|(_, extend)| *extend != Extend::None) => mask,
+            [a] => self.ld_words(at, mask, space, addr, &[a.0]),
+            [a, b] => self.ld_words(at, mask, space, addr, &[a.0, b.0]),
+            [a, b, c, d] => self.ld_words(at, mask, space, addr, &[a.0, b.0, c.0, d.0]),
+            _ => mask,
+        };
         let total = n * d.len();
         try_lanes(mask, |l| {
             let at = At { l, ..at };
@@ -105,6 +141,43 @@ impl<'a> Cluster<'a> {
             }
             Ok(())
         })
+    }
+
+    /// Loads that are as most are: whole words of the CTA's own shared memory, or of global memory. The lanes that are
+    /// left are for [`ld`](Self::ld), which knows what is wrong with them.
+    fn ld_words<const N: usize>(
+        &mut self,
+        at: At,
+        mask: u32,
+        space: Space,
+        addr: &Addr,
+        d: &[S; N],
+    ) -> u32 {
+        let (global, races) = (self.job.global, self.job.launch.races);
+        let w = &mut self.warps[at.wi];
+        let shared = &self.ctas[w.cta].shared;
+        let window = (w.cta as u64) << RANK_SHIFT | START;
+        let mut left = mask;
+        lanes(mask, |l| {
+            let base = w.registers.raw(addr.slot, if addr.wide { 8 } else { 4 }, l);
+            let a = base.wrapping_add_signed(addr.offset);
+            let words = match space {
+                Space::Shared if !races => shared.words(a.wrapping_sub(window) as usize),
+                Space::Global if a.is_multiple_of(4 * N as u64) => {
+                    // SAFETY: as many bytes of a buffer, any bits of which are words.
+                    let read = |p: *mut u8| unsafe { p.cast::<[u32; N]>().read_unaligned() };
+                    global.ptr(a, 4 * N).map(read)
+                }
+                _ => None,
+            };
+            if let Some(words) = words {
+                d.iter()
+                    .zip(words)
+                    .for_each(|(s, v)| w.registers.set(*s, l, v));
+                left &= !(1 << l);
+            }
+        });
+        left
     }
 
     pub(super) fn st(
@@ -140,7 +213,7 @@ impl<'a> Cluster<'a> {
         let n = s.ty.bytes();
         let a = self.address(at, &s.addr) + (i * n) as u64;
         let mut bytes = [0; 8];
-        self.read(at, s.space, a, &mut bytes[..n])?;
+        self.fetch(at, s.space, a, &mut bytes[..n])?;
         let old = u64::from_le_bytes(bytes);
         let r = &mut self.warps[at.wi].registers;
         let b = r.raw(s.b[i], n, at.l);
@@ -154,7 +227,7 @@ impl<'a> Cluster<'a> {
         if let Some(d) = s.d.get(i) {
             r.set_raw(*d, n, at.l, old);
         }
-        self.write(at, s.space, a, &new.to_le_bytes()[..n])
+        self.put(at, s.space, a, &new.to_le_bytes()[..n])
     }
 
     /// mapa: the address of the same variable in the CTA of another rank.
@@ -168,8 +241,8 @@ impl<'a> Cluster<'a> {
                 return self.fail(at, format!("CTA rank {rank} in a cluster of {size}"));
             }
             let r = &mut self.warps[at.wi].registers;
-            let own = r.raw(a, n, l) & !(0xff << super::address::RANK_SHIFT);
-            r.set_raw(d, n, l, own | rank << super::address::RANK_SHIFT);
+            let own = r.raw(a, n, l) & !(0xff << RANK_SHIFT);
+            r.set_raw(d, n, l, own | rank << RANK_SHIFT);
             Ok(())
         })
     }

@@ -13,6 +13,7 @@ mod matrix;
 mod mbarrier;
 mod memory;
 mod order;
+mod races;
 mod report;
 mod schedule;
 mod shared;
@@ -30,6 +31,7 @@ use barrier::NamedBarrier;
 use loads::Pending;
 use mbarrier::Mbarrier;
 use order::Clock;
+use races::Races;
 use shared::Shared;
 use std::collections::HashSet;
 use warp::Warp;
@@ -49,6 +51,8 @@ struct At {
 struct Cta {
     id: [u32; 3],
     shared: Shared,
+    /// what was accessed when, if races are looked for
+    races: Option<Races>,
     barriers: Vec<NamedBarrier>,
     mbarriers: Vec<Mbarrier>,
     warpgroups: Vec<Warpgroup>,
@@ -78,6 +82,13 @@ impl Job<'_> {
 
     fn warps(&self) -> usize {
         self.threads().div_ceil(32) as usize
+    }
+
+    /// Of a cluster.
+    fn all_warps(&self) -> usize {
+        self.cluster
+            .map_or(1, |shape| shape.iter().product::<u32>()) as usize
+            * self.warps()
     }
 }
 
@@ -231,6 +242,10 @@ impl Cta {
         Self {
             id,
             shared: Shared::new(job.shared_bytes),
+            races: job
+                .launch
+                .races
+                .then(|| Races::new(job.shared_bytes, job.all_warps())),
             barriers: vec![NamedBarrier::default(); 16],
             mbarriers: vec![],
             warpgroups: vec![Warpgroup::default(); job.warps().div_ceil(4)],

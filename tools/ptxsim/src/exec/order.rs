@@ -1,6 +1,7 @@
 //! Happens-before between the warps of a cluster: may a CTA whose shared memory is accessed not have started, or have
 //! exited? Vector clocks, one component per warp, flow along mbarriers, named barriers and barrier.cluster, so that a
-//! missing barrier is found whatever the schedule. In a cluster of one CTA the clocks are empty.
+//! missing barrier is found whatever the schedule. In a cluster of one CTA the clocks are empty unless races are looked
+//! for.
 
 use super::{At, Cluster, R};
 use crate::launch::Check;
@@ -18,6 +19,18 @@ impl Clock {
         Self(times)
     }
 
+    /// What is known of the time of a warp.
+    pub fn time(&self, wi: usize) -> u32 {
+        self.0.get(wi).copied().unwrap_or(0)
+    }
+
+    /// What the warp does from now on comes after what it let others know so far.
+    pub fn tick(&mut self, wi: usize) {
+        if let Some(own) = self.0.get_mut(wi) {
+            *own += 1;
+        }
+    }
+
     pub fn join(&mut self, other: &Self) {
         if self.0.len() < other.0.len() {
             self.0.resize(other.0.len(), 0);
@@ -32,7 +45,13 @@ impl Cluster<'_> {
     /// An access to the shared memory of another CTA.
     pub(super) fn touch(&mut self, at: At, cta: usize) -> R<()> {
         if self.ctas[cta].exited == self.job.threads() {
-            return self.fail(at, format!("accesses shared memory of CTA rank {cta} after that CTA exited (no barrier.cluster at the end?)"));
+            return self.fail(
+                at,
+                format!(
+                    "accesses shared memory of CTA rank {cta} after that CTA exited (no \
+                 barrier.cluster at the end?)"
+                ),
+            );
         }
         let n = self.job.warps();
         let clock = &mut self.warps[at.wi].clock.0;
@@ -48,7 +67,10 @@ impl Cluster<'_> {
         self.breach(
             Check::Lifetime,
             at,
-            format!("accesses shared memory of CTA rank {cta}, which may not have started yet (no barrier.cluster at the beginning?)"),
+            format!(
+                "accesses shared memory of CTA rank {cta}, which may not have started \
+                 yet (no barrier.cluster at the beginning?)"
+            ),
         )
     }
 
@@ -66,7 +88,11 @@ impl Cluster<'_> {
         self.breach(
             Check::Lifetime,
             at,
-            format!("CTA rank {cta} exits, but nothing orders the access of CTA rank {rank} (line {line}) to its shared memory before that (no barrier.cluster at the end?)"),
+            format!(
+                "CTA rank {cta} exits, but nothing orders the access of CTA rank \
+                 {rank} (line {line}) to its shared memory before that (no \
+                 barrier.cluster at the end?)"
+            ),
         )
     }
 }

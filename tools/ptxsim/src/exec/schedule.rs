@@ -254,7 +254,13 @@ impl Cluster<'_> {
             total += g[0].max_registers.last().copied().unwrap_or(0);
         }
         if total > 512 {
-            return self.fail(at, format!("setmaxnreg asks for {total} registers of each thread of all warpgroups together, 512 exist"));
+            return self.fail(
+                at,
+                format!(
+                    "setmaxnreg asks for {total} registers of each thread of all \
+                 warpgroups together, 512 exist"
+                ),
+            );
         }
         Ok(())
     }

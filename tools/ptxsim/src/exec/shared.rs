@@ -45,6 +45,21 @@ impl Shared {
         o / GRANULE..(o + n).div_ceil(GRANULE)
     }
 
+    /// `N` words, if they are data of this memory at a multiple of their length.
+    #[inline(always)]
+    pub fn words<const N: usize>(&self, o: usize) -> Option<[u32; N]> {
+        let n = 4 * N;
+        let held = self.holds.get(o..o + n)?;
+        if !o.is_multiple_of(n) || held.iter().any(|h| *h != Byte::Data) {
+            return None;
+        }
+        let bytes = &self.bytes[o..o + n];
+        Some(std::array::from_fn(|i| {
+            let b = &bytes[4 * i..4 * i + 4];
+            u32::from_le_bytes([b[0], b[1], b[2], b[3]])
+        }))
+    }
+
     /// What the first byte holds that is not data.
     fn not_data(&self, o: usize, n: usize) -> Option<(usize, Byte)> {
         let held = &self.holds[o..o + n];
@@ -206,7 +221,10 @@ impl Cluster<'_> {
         self.breach(
             Check::Proxy,
             at,
-            format!("reads shared memory at 0x{a:x} asynchronously, which ordinary stores wrote, with no fence.proxy.async since"),
+            format!(
+                "reads shared memory at 0x{a:x} asynchronously, which ordinary stores \
+                 wrote, with no fence.proxy.async since"
+            ),
         )
     }
 }

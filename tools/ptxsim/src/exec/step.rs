@@ -106,7 +106,7 @@ impl Cluster<'_> {
         if self.straight(at, mask, &inst.op)? {
             return Ok(Flow::Next);
         }
-        if let Some(flow) = self.branch(run, mask, &inst.op)? {
+        if let Some(flow) = self.branch(run, at, mask, &inst.op)? {
             return Ok(flow);
         }
         // Lanes whose guard is false go on; the others may block.
@@ -122,6 +122,7 @@ impl Cluster<'_> {
     fn straight(&mut self, at: At, mask: u32, op: &Op) -> R<bool> {
         match op {
             Op::Nop => {}
+            Op::Clock(bytes, d) => self.clock(at.wi, mask, *bytes, *d),
             Op::Ld {
                 space,
                 bytes,
@@ -154,7 +155,14 @@ impl Cluster<'_> {
         Ok(true)
     }
 
-    fn branch(&mut self, run: &mut Running, mask: u32, op: &Op) -> R<Option<Flow>> {
+    /// %clock, %globaltimer: what grows.
+    fn clock(&mut self, wi: usize, mask: u32, bytes: usize, d: S) {
+        let w = &mut self.warps[wi];
+        let now = w.instructions;
+        registers::lanes(mask, |l| w.registers.set_raw(d, bytes, l, now));
+    }
+
+    fn branch(&mut self, run: &mut Running, at: At, mask: u32, op: &Op) -> R<Option<Flow>> {
         Ok(Some(match op {
             Op::Bra(target) => {
                 self.split(run, mask, run.pc + 1);
@@ -162,13 +170,7 @@ impl Cluster<'_> {
                 Flow::Jump
             }
             Op::Exit => {
-                self.exit(
-                    At {
-                        l: mask.trailing_zeros() as usize,
-                        ..run.at()
-                    },
-                    mask,
-                )?;
+                self.exit(at, mask)?;
                 run.mask &= !mask;
                 if run.mask == 0 {
                     Flow::Stop
@@ -176,7 +178,7 @@ impl Cluster<'_> {
                     Flow::Next
                 }
             }
-            Op::Trap => return self.fail(run.at(), "trap"),
+            Op::Trap => return self.fail(at, "trap"),
             _ => return Ok(None),
         }))
     }
@@ -271,9 +273,13 @@ impl Cluster<'_> {
     fn blocking(&mut self, run: &mut Running, op: &Op) -> R<Flow> {
         match op {
             Op::Bar {
-                id, count, wait, ..
+                id,
+                count,
+                wait,
+                aligned,
             } => {
-                self.barrier(run.at(), run.mask, (*id, *count), *wait)?;
+                let how = (*wait, *aligned);
+                self.barrier(run.at(), run.mask, (*id, *count), how)?;
                 Ok(if *wait { Flow::Stop } else { Flow::Next })
             }
             Op::ClusterWait => {

@@ -61,6 +61,7 @@ impl Cluster<'_> {
             let (destination, n, ty) = self.destination(at, &s.global)?;
             let shared = self.locate(at, Space::Shared, self.address(at, &s.shared), n)?;
             self.check_bulk(at, &s.global, shared, n)?;
+            self.race_read(at, shared, n)?;
             let mut store = Store {
                 at,
                 shared,

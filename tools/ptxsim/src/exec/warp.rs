@@ -72,7 +72,8 @@ impl Warp {
         let threads = (job.threads() - index as u32 * 32).min(32);
         let present = u32::MAX >> (32 - threads);
         let ctas = job.cluster.unwrap_or([1; 3]).iter().product::<u32>() as usize;
-        let all = if ctas > 1 { ctas * job.warps() } else { 0 };
+        let ordered = ctas > 1 || job.launch.races;
+        let all = if ordered { job.all_warps() } else { 0 };
         Self {
             cta: rank,
             thread0: index * 32,

@@ -26,14 +26,20 @@ pub struct Warpgroup {
     /// by each warp
     pub issued: [usize; 4],
     pub executed: usize,
-    /// how many some warp has waited for
-    waited: usize,
+    /// how many each warp has waited for
+    waited: [usize; 4],
 }
 
 impl Warpgroup {
+    /// How many all warps have waited for. The warps' quarters of an instruction are not done at the same time: one
+    /// warp's wait says nothing of what the others' still read.
+    fn finished(&self) -> usize {
+        self.waited.iter().min().copied().unwrap_or(0)
+    }
+
     /// The unfinished instruction that reads a unit.
     pub fn reader(&self, o: usize) -> Option<u32> {
-        let mut unfinished = self.all[self.waited..].iter();
+        let mut unfinished = self.all[self.finished()..].iter();
         unfinished.find(|w| w.reads.contains(&o)).map(|w| w.pc)
     }
 }
@@ -199,7 +205,13 @@ impl Cluster<'_> {
                 let key = |w: &Issued| (w.pc, w.a, w.b, w.scale_d);
                 if key(first) != key(&new) {
                     let line = self.line(first.pc);
-                    return self.fail(at, format!("the warps of warpgroup {g} disagree: another one issued the wgmma of line {line}, or with other operands"));
+                    return self.fail(
+                        at,
+                        format!(
+                            "the warps of warpgroup {g} disagree: another one issued the \
+                         wgmma of line {line}, or with other operands"
+                        ),
+                    );
                 }
             }
         }
@@ -226,6 +238,7 @@ impl Cluster<'_> {
             new.reads.extend(self.units(at, new.a, s.transpose_a, 64)?);
         }
         for o in &new.reads {
+            self.race_read_together(at, Loc { cta, o: *o }, 16)?;
             self.ctas[cta].shared.add_reader(*o, 16, true);
         }
         self.ctas[cta].warpgroups[g].all.push(new);
@@ -274,9 +287,10 @@ impl Cluster<'_> {
                 w.wgmma.take(s);
             }
         }
-        let from = group.waited;
-        group.waited = target.max(from);
-        for issued in group.all.iter_mut().take(target).skip(from) {
+        let from = group.finished();
+        group.waited[w.thread0 / 32 % 4] = target;
+        let to = group.finished();
+        for issued in group.all.iter_mut().take(to).skip(from) {
             for o in std::mem::take(&mut issued.reads) {
                 cta.shared.add_reader(o, 16, false);
             }
@@ -317,7 +331,13 @@ impl Cluster<'_> {
             for u in 0..inner / 8 {
                 let a = d.address(mn_major, o, u);
                 if a < START || a + 16 > START + self.job.shared_bytes as u64 {
-                    return self.fail(at, format!("an operand at shared address 0x{a:x} is out of bounds (descriptor 0x{descriptor:016x})"));
+                    return self.fail(
+                        at,
+                        format!(
+                            "an operand at shared address 0x{a:x} is out of bounds \
+                         (descriptor 0x{descriptor:016x})"
+                        ),
+                    );
                 }
                 units.push((a - START) as usize);
             }

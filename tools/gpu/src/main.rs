@@ -1,0 +1,122 @@
+//! Checks and times the library on a GPU, through CUDA and through Vulkan: results against the `f64` reference, bits
+//! against those of earlier runs, then device times, as a file and as a short table.
+
+mod bench;
+mod check;
+mod clock;
+mod data;
+mod machine;
+mod record;
+mod shapes;
+mod table;
+
+#[path = "../../../tests/common/mod.rs"]
+mod common;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use diff_flash_attn::{Client, device};
+
+use clock::Budget;
+use machine::Machine;
+use record::Results;
+
+/// Checks and times differential attention on this machine's GPU.
+#[derive(Parser)]
+#[command(name = "gpu")]
+struct Cli {
+    /// Ways to the GPU.
+    #[arg(long, value_enum, default_values_t = [Way::Cuda, Way::Vulkan])]
+    device: Vec<Way>,
+    /// Where the times go; tools/peers compares them with those of other libraries.
+    #[arg(long, default_value = "gpu.json")]
+    json: PathBuf,
+    /// Take a software adapter, too: to try this program where there is no GPU.
+    #[arg(long)]
+    software: bool,
+    /// Leave out the comparison with the reference.
+    #[arg(long)]
+    no_check: bool,
+    /// Leave out the benchmark.
+    #[arg(long)]
+    no_bench: bool,
+    /// How often a result is computed again to compare its bits.
+    #[arg(long, default_value_t = 200)]
+    repeats: usize,
+    /// No measurement is begun after this many seconds.
+    #[arg(long, default_value_t = 450)]
+    seconds: u64,
+}
+
+/// Runtimes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Way {
+    /// The CUDA driver.
+    Cuda,
+    /// wgpu's adapter: Vulkan, Metal or DirectX 12.
+    Vulkan,
+}
+
+impl Way {
+    fn client(self, software: bool) -> Result<Client> {
+        match self {
+            Way::Cuda => Ok(device::cuda(0)?),
+            Way::Vulkan => {
+                let client = device::wgpu()?;
+                let name = client.properties().identity.name.clone();
+                let drivers = ["llvmpipe", "SwiftShader"];
+                anyhow::ensure!(
+                    software || !drivers.iter().any(|driver| name.contains(driver)),
+                    "{name} is no GPU"
+                );
+                Ok(client)
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether there was a device and nothing on it was wrong.
+fn run(cli: &Cli) -> Result<bool> {
+    let budget = Budget::new(cli.seconds);
+    let mut results = Results::new(Machine::read());
+    println!("{}", results.machine);
+    let (mut devices, mut wrong) = (0, 0);
+    for way in &cli.device {
+        let client = match way.client(cli.software) {
+            Ok(client) => client,
+            Err(reason) => {
+                println!("\n{way:?}: SKIPPED: {reason:#}");
+                continue;
+            }
+        };
+        devices += 1;
+        println!("\n{way:?}: {}", device::describe(&client));
+        if !cli.no_check {
+            wrong += check::run(&client, cli.repeats, &budget);
+        }
+        if !cli.no_bench {
+            bench::run(&client, &budget, &mut results);
+            results.write(&cli.json)?;
+        }
+    }
+    if !cli.no_bench {
+        println!("\n{}", table::render(&results));
+        println!("times: {}", cli.json.display());
+    }
+    println!("{devices} devices, {wrong} wrong, {}", budget.spent());
+    Ok(devices > 0 && wrong == 0)
+}

@@ -1,0 +1,104 @@
+//! What is timed: the layers of published models.
+
+use diff_flash_attn::{DType, Mask, Problem};
+
+/// Attention of one model, with as many sequences as fill 16,384 tokens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Model {
+    pub(crate) name: &'static str,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) dims: (usize, usize),
+    /// Both maps use one key (DIFF V2).
+    pub(crate) shared_key: bool,
+    /// Keys that a query sees, its own included, if not all before it.
+    pub(crate) window: Option<usize>,
+}
+
+/// Tokens of a batch.
+const TOKENS: usize = 16_384;
+
+/// The models: the paper's 3B, Phi-4-mini-flash with and without its window, DIFF V2.
+pub(crate) const MODELS: [Model; 4] = [
+    Model {
+        name: "DIFF 3B",
+        heads: 12,
+        kv_heads: 12,
+        dims: (128, 256),
+        shared_key: false,
+        window: None,
+    },
+    Model {
+        name: "Phi-4-mini-flash",
+        heads: 20,
+        kv_heads: 10,
+        dims: (64, 128),
+        shared_key: false,
+        window: None,
+    },
+    Model {
+        name: "Phi-4-mini-flash, window",
+        heads: 20,
+        kv_heads: 10,
+        dims: (64, 128),
+        shared_key: false,
+        window: Some(512),
+    },
+    Model {
+        name: "DIFF V2",
+        heads: 16,
+        kv_heads: 4,
+        dims: (128, 128),
+        shared_key: true,
+        window: None,
+    },
+];
+
+impl Model {
+    /// Differential attention over sequences of `len` tokens.
+    pub(crate) fn problem(&self, len: usize, causal: bool, dtype: DType) -> Problem {
+        let mask = match (self.window, causal) {
+            (Some(window), _) => Mask::Window {
+                left: Some(window - 1),
+                right: Some(0),
+            },
+            (None, true) => Mask::Causal,
+            (None, false) => Mask::None,
+        };
+        let (head_dim, value_dim) = self.dims;
+        Problem {
+            batch: TOKENS / len,
+            query_len: len,
+            key_len: len,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim,
+            value_dim,
+            maps: 2,
+            shared_key: self.shared_key,
+            mask,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            dtype,
+            norm: None,
+        }
+    }
+}
+
+/// Standard attention whose projections are as wide: twice the query heads of the same dimension. Values are halved with
+/// them, but for DIFF V2, whose maps are as wide as its values.
+pub(crate) fn standard(differential: &Problem) -> Problem {
+    let same = Problem {
+        heads: 2 * differential.heads,
+        maps: 1,
+        shared_key: false,
+        ..*differential
+    };
+    if differential.shared_key {
+        return same;
+    }
+    Problem {
+        kv_heads: 2 * differential.kv_heads,
+        value_dim: differential.value_dim / 2,
+        ..same
+    }
+}
