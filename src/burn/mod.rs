@@ -7,7 +7,8 @@
 //!   generation; [`MultiHeadStandardAttention`] is what to compare them with.
 //! - [`DiffTransformer`] is a decoder made of them, and [`hugging_face`] loads DiffLlama checkpoints into it.
 //!
-//! Burn's backends are chosen by the features of this crate (`wgpu`, `cuda`, `vulkan`, `metal`) or of `burn` itself.
+//! Burn's backends are chosen by Burn's features. Those of this crate turn on Burn's of the same name, except `cuda`: for
+//! CUDA ask both for it.
 //!
 //! [Burn]: https://burn.dev
 

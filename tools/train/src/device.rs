@@ -24,6 +24,9 @@ impl Backend {
                 let name = device::describe(&device::wgpu()?);
                 Ok((Device::wgpu(DeviceKind::DefaultDevice), name))
             }
+            #[cfg(not(feature = "cuda"))]
+            Backend::Cuda => anyhow::bail!("built without feature cuda"),
+            #[cfg(feature = "cuda")]
             Backend::Cuda => {
                 let name = device::describe(&device::cuda(0)?);
                 Ok((Device::cuda(0), name))

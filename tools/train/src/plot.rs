@@ -48,7 +48,8 @@ pub(crate) fn draw(trainings: &[Progress], unigram: f64, path: &Path) -> Result<
     let frequencies = LineSeries::new([(0, unigram), (steps, unigram)], BLACK.stroke_width(1));
     chart
         .draw_series(frequencies)?
-        .label("byte frequencies alone");
+        .label("byte frequencies alone")
+        .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], BLACK));
     for (i, run) in trainings.iter().enumerate() {
         let color = Palette99::pick(i).to_rgba();
         let training = run

@@ -17,12 +17,16 @@ pub(crate) struct Options {
 /// Builds tools/train and runs `command` there. Whether it says success.
 pub(crate) fn run(command: &str, options: &Options) -> Result<bool> {
     let arguments = &options.arguments;
-    if !arguments.iter().any(|argument| argument == "--help") {
+    let given = |text: &str| arguments.iter().any(|argument| argument == text);
+    if !given("--help") {
         setup::vulkan()?;
     }
     // The packages that tests are built with, so that nothing is built twice.
     let mut build = workspace::cargo();
     build.args(["build", "--workspace", "--bin", "train"]);
+    if given("cuda") || given("--device=cuda") {
+        build.args(["--features", "train/cuda"]);
+    }
     let built = build.status().context("cannot start cargo")?;
     ensure!(built.success(), "tools/train does not build");
     let program = workspace::target()
