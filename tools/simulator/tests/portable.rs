@@ -8,8 +8,12 @@ use audit::Arch;
 use common::cases::Case;
 use common::device::{Layout, checks, run};
 use common::tolerance::assert_all;
+use diff_flash_attn::lambda::{
+    LambdaTensors, LambdaVectors, lambda, lambda_gradient, lambda_gradient_on_device,
+    lambda_on_device,
+};
 use diff_flash_attn::tuning::Schedule;
-use diff_flash_attn::{DType, Mask, Norm, Problem, Tuning};
+use diff_flash_attn::{DType, Mask, Norm, Problem, Tensor, Tuning};
 
 const PORTABLE: Tuning = Tuning {
     schedule: Some(Schedule::Portable),
@@ -107,4 +111,50 @@ fn heads_of_the_paper() {
         ..problem([128, 256], DType::BF16, Mask::Causal)
     };
     verify(Arch::Sm90a, problem, Layout::Interleaved);
+}
+
+#[test]
+fn lambda_from_its_vectors() {
+    let Some(device) = device::device(Arch::Sm80) else {
+        return;
+    };
+    let client = device.client();
+    let values: Vec<Vec<f32>> = (0..4)
+        .map(|i| {
+            (0..40)
+                .map(|c| ((7 * i + 3 * c) % 11) as f32 / 32.0 - 0.1)
+                .collect()
+        })
+        .collect();
+    let upload = |values: &[f32]| Tensor::from_f32(client, DType::F32, &[values.len()], values);
+    let [q1, k1, q2, k2] = [0, 1, 2, 3].map(|i| upload(&values[i]).unwrap());
+    let vectors = LambdaTensors { q1, k1, q2, k2 };
+    let host = LambdaVectors {
+        q1: &values[0],
+        k1: &values[1],
+        q2: &values[2],
+        k2: &values[3],
+    };
+    let close = |ours: &[f32], expected: &[f32]| {
+        assert_eq!(ours.len(), expected.len());
+        let error = |(x, y): (&f32, &f32)| (x - y).abs() / y.abs().max(1.0);
+        let largest = ours.iter().zip(expected).map(error).fold(0.0, f32::max);
+        assert!(largest < 1e-5, "{ours:?}, expected {expected:?}");
+    };
+    let ours = lambda_on_device(client, &vectors, 0.2).unwrap();
+    close(
+        &ours.to_f32(client).unwrap(),
+        &[lambda(&host, 0.2).unwrap()],
+    );
+    let grad = upload(&[0.75]).unwrap();
+    let ours = lambda_gradient_on_device(client, &vectors, &grad).unwrap();
+    let expected = lambda_gradient(&host, 0.75).unwrap();
+    for (ours, expected) in [
+        (&ours.q1, &expected.q1),
+        (&ours.k1, &expected.k1),
+        (&ours.q2, &expected.q2),
+        (&ours.k2, &expected.k2),
+    ] {
+        close(&ours.to_f32(client).unwrap(), expected);
+    }
 }
