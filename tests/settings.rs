@@ -113,21 +113,21 @@ fn shipped_settings_have_at_most_256_units() {
 #[test]
 fn settings_for_gpus_compute_the_same() {
     // The table's own rows for GPUs, without planes, on this device.
-    let find = |pass: Pass| {
-        let mut rows = shipped().filter(|row| row.class == DeviceClass::Gpu && row.pass == pass);
-        let row = rows
-            .find(|row| row.head_dim >= 64 && row.value_dim >= 128)
-            .unwrap();
-        Some(Settings {
-            plane: Plane::Unused,
-            ..row.settings
-        })
-    };
-    let tuning = Tuning {
-        forward: find(Pass::Forward),
-        query_gradient: find(Pass::QueryGradient),
-        key_value_gradient: find(Pass::KeyValueGradient),
-        ..Tuning::default()
-    };
-    compare(&case(64, 128), tuning, "GPU rows");
+    for class in [DeviceClass::Gpu, DeviceClass::Nvidia] {
+        let find = |pass: Pass| {
+            let mut rows = shipped().filter(|row| row.class == class && row.pass == pass);
+            let row = rows.find(|row| row.covers([2, 2, 64, 128])).unwrap();
+            Some(Settings {
+                plane: Plane::Unused,
+                ..row.settings
+            })
+        };
+        let tuning = Tuning {
+            forward: find(Pass::Forward),
+            query_gradient: find(Pass::QueryGradient),
+            key_value_gradient: find(Pass::KeyValueGradient),
+            ..Tuning::default()
+        };
+        compare(&case(64, 128), tuning, &format!("{class:?} rows"));
+    }
 }

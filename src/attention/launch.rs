@@ -33,7 +33,7 @@ pub(crate) fn choose_tile(
         return fit(settings);
     }
     let mut refusal = None;
-    for settings in candidates(limits.class, pass, problem.head_dim, problem.value_dim) {
+    for settings in candidates(limits.class, pass, problem) {
         match fit(limits.adapt(settings)) {
             Ok(tile) => return Ok(tile),
             Err(error) => refusal = Some(error),

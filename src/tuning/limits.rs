@@ -32,7 +32,7 @@ impl Limits {
         let hardware = &properties.hardware;
         let (x, y, z) = hardware.max_cube_count;
         let device = properties.identity.name.clone();
-        let class = DeviceClass::of(&device);
+        let class = DeviceClass::of(client);
         Self {
             class,
             loops: if class == DeviceClass::Lavapipe {

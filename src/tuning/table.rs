@@ -1,7 +1,10 @@
 //! The table of settings.
 
+use cubecl::prelude::*;
+
 use super::settings::{Pass, Plane, Settings};
-use DeviceClass::{Gpu, Lavapipe};
+use crate::problem::Problem;
+use DeviceClass::{Gpu, Lavapipe, Nvidia};
 use Pass::{Forward, KeyValueGradient, QueryGradient};
 use Plane::{Reduce, Share};
 
@@ -10,15 +13,20 @@ use Plane::{Reduce, Share};
 pub enum DeviceClass {
     /// Mesa's lavapipe: a plane is a CPU vector, and a read of memory costs one read for each unit.
     Lavapipe,
+    /// NVIDIA's GPUs, through CUDA or Vulkan: a unit can have 255 registers.
+    Nvidia,
     /// Everything else.
     Gpu,
 }
 
 impl DeviceClass {
-    /// The class of a device by its name.
-    pub fn of(device: &str) -> Self {
-        if device.contains("llvmpipe") {
+    /// The class of a client's device.
+    pub fn of(client: &Client) -> Self {
+        let name = &client.properties().identity.name;
+        if name.contains("llvmpipe") {
             DeviceClass::Lavapipe
+        } else if client.name().starts_with("cuda") || name.contains("NVIDIA") {
+            DeviceClass::Nvidia
         } else {
             DeviceClass::Gpu
         }
@@ -32,6 +40,10 @@ pub struct Shipped {
     pub class: DeviceClass,
     /// Kernel it is for.
     pub pass: Pass,
+    /// Greatest number of attention maps.
+    pub maps: usize,
+    /// Greatest number of the key's maps: 1 if the attention maps share it.
+    pub key_maps: usize,
     /// Greatest head dimension.
     pub head_dim: usize,
     /// Greatest value dimension.
@@ -43,7 +55,7 @@ pub struct Shipped {
 const fn row(
     class: DeviceClass,
     pass: Pass,
-    [head_dim, value_dim]: [usize; 2],
+    [maps, key_maps, head_dim, value_dim]: [usize; 4],
     [rows, cols, units_y, units_x, chunk]: [usize; 5],
     plane: Plane,
 ) -> Shipped {
@@ -58,6 +70,8 @@ const fn row(
     Shipped {
         class,
         pass,
+        maps,
+        key_maps,
         head_dim,
         value_dim,
         settings,
@@ -67,44 +81,103 @@ const fn row(
 /// All default settings: at most 256 units and 32 KiB of shared memory. The first row that covers the problem and fits
 /// the device is taken.
 ///
-/// Lavapipe rows were chosen by time on lavapipe (Mesa 22.3, 2 cores, f32). Gpu rows follow from register and
-/// shared-memory counts and await a measurement.
+/// Lavapipe rows were chosen by time on lavapipe (Mesa 22.3, 2 cores, f32). Nvidia rows are those of which `tools/audit`
+/// finds that no register is spilled, with the most multiply-adds a read of shared memory times rows of a tile, which
+/// divide the reads of global memory. Gpu rows leave units of fewer registers room. Both await a measurement.
 #[rustfmt::skip]
 const TABLE: &[Shipped] = &[
-    //  class     pass              d    dv     rows cols  y  x chunk  plane
-    row(Lavapipe, Forward,          [ 64, 128], [4, 16,  8, 1,  0], Share),
-    row(Lavapipe, Forward,          [128, 256], [2, 16,  8, 1,  0], Share),
-    row(Lavapipe, Forward,          [256, 256], [1, 16,  8, 1,  0], Share),
-    row(Lavapipe, QueryGradient,    [ 64,  64], [4, 16,  8, 1,  0], Share),
-    row(Lavapipe, QueryGradient,    [ 64, 128], [3, 16,  8, 1,  0], Share),
-    row(Lavapipe, QueryGradient,    [256, 256], [1, 16,  8, 1,  0], Share),
-    row(Lavapipe, KeyValueGradient, [ 64, 128], [3, 16,  8, 1,  0], Share),
-    row(Lavapipe, KeyValueGradient, [256, 256], [1, 16,  8, 1,  0], Share),
+    //  class     pass            maps key  d    dv     rows cols  y  x chunk  plane
+    row(Lavapipe, Forward,          [2, 2,  64, 128], [4, 16,  8, 1,  0], Share),
+    row(Lavapipe, Forward,          [2, 2, 128, 256], [2, 16,  8, 1,  0], Share),
+    row(Lavapipe, Forward,          [2, 2, 256, 256], [1, 16,  8, 1,  0], Share),
+    row(Lavapipe, QueryGradient,    [2, 2,  64,  64], [4, 16,  8, 1,  0], Share),
+    row(Lavapipe, QueryGradient,    [2, 2,  64, 128], [3, 16,  8, 1,  0], Share),
+    row(Lavapipe, QueryGradient,    [2, 2, 256, 256], [1, 16,  8, 1,  0], Share),
+    row(Lavapipe, KeyValueGradient, [2, 2,  64, 128], [3, 16,  8, 1,  0], Share),
+    row(Lavapipe, KeyValueGradient, [2, 2, 256, 256], [1, 16,  8, 1,  0], Share),
 
-    row(Gpu,      Forward,          [ 32,  64], [4,  4,  8, 8, 32], Reduce),
-    row(Gpu,      Forward,          [ 64, 128], [3,  4,  8, 8, 32], Reduce),
-    row(Gpu,      Forward,          [128, 256], [2,  4,  8, 8, 32], Reduce),
-    row(Gpu,      Forward,          [256, 256], [1,  4,  8, 8, 32], Reduce),
-    row(Gpu,      QueryGradient,    [ 32,  64], [4,  4,  8, 4, 32], Reduce),
-    row(Gpu,      QueryGradient,    [ 64, 128], [2,  4,  8, 8, 32], Reduce),
-    row(Gpu,      QueryGradient,    [128, 256], [2,  4,  4, 8, 32], Reduce),
-    row(Gpu,      QueryGradient,    [256, 256], [1,  4,  4, 8, 32], Reduce),
-    row(Gpu,      KeyValueGradient, [ 32,  64], [2,  4,  8, 8, 32], Reduce),
-    row(Gpu,      KeyValueGradient, [ 64, 128], [2,  4,  8, 4, 32], Reduce),
-    row(Gpu,      KeyValueGradient, [128, 256], [2,  4,  4, 8, 32], Reduce),
-    row(Gpu,      KeyValueGradient, [256, 256], [1,  4,  4, 8, 32], Reduce),
+    row(Gpu,      Forward,          [2, 2,  32,  64], [4,  4,  8, 8, 32], Reduce),
+    row(Gpu,      Forward,          [2, 2,  64, 128], [3,  4,  8, 8, 32], Reduce),
+    row(Gpu,      Forward,          [2, 2, 128, 256], [2,  4,  8, 8, 32], Reduce),
+    row(Gpu,      Forward,          [2, 2, 256, 256], [1,  4,  8, 8, 32], Reduce),
+    row(Gpu,      QueryGradient,    [2, 2,  32,  64], [4,  4,  8, 4, 32], Reduce),
+    row(Gpu,      QueryGradient,    [2, 2,  64, 128], [2,  4,  8, 8, 32], Reduce),
+    row(Gpu,      QueryGradient,    [2, 2, 128, 256], [2,  4,  4, 8, 32], Reduce),
+    row(Gpu,      QueryGradient,    [2, 2, 256, 256], [1,  4,  4, 8, 32], Reduce),
+    row(Gpu,      KeyValueGradient, [2, 2,  32,  64], [2,  4,  8, 8, 32], Reduce),
+    row(Gpu,      KeyValueGradient, [2, 2,  64, 128], [2,  4,  8, 4, 32], Reduce),
+    row(Gpu,      KeyValueGradient, [2, 2, 128, 256], [2,  4,  4, 8, 32], Reduce),
+    row(Gpu,      KeyValueGradient, [2, 2, 256, 256], [1,  4,  4, 8, 32], Reduce),
+
+    row(Nvidia,   Forward,          [1, 1,  32,  64], [6,  8, 16, 4, 16], Reduce),
+    row(Nvidia,   Forward,          [1, 1,  64,  64], [5,  4, 16, 4, 16], Reduce),
+    row(Nvidia,   Forward,          [1, 1,  64, 128], [5,  4, 16, 4, 32], Reduce),
+    row(Nvidia,   Forward,          [1, 1,  96, 192], [4,  4, 12, 8, 32], Reduce),
+    row(Nvidia,   Forward,          [1, 1, 128, 128], [5,  4,  8, 8, 32], Reduce),
+    row(Nvidia,   Forward,          [1, 1, 128, 256], [4,  4,  8, 8, 32], Reduce),
+    row(Nvidia,   Forward,          [1, 1, 256, 256], [2,  4,  8, 8, 32], Reduce),
+    row(Nvidia,   Forward,          [2, 2,  32,  64], [4,  4, 16, 4, 16], Reduce),
+    row(Nvidia,   Forward,          [2, 2,  64,  64], [4,  4,  8, 4, 16], Reduce),
+    row(Nvidia,   Forward,          [2, 2,  64, 128], [4,  4,  4, 8, 32], Reduce),
+    row(Nvidia,   Forward,          [2, 2,  96, 192], [3,  4,  4, 8, 64], Reduce),
+    row(Nvidia,   Forward,          [2, 2, 128, 128], [4,  4,  4, 8, 32], Reduce),
+    row(Nvidia,   Forward,          [2, 2, 128, 256], [2,  4,  8, 8, 32], Reduce),
+    row(Nvidia,   Forward,          [2, 2, 256, 256], [1,  4,  8, 8, 32], Reduce),
+    row(Nvidia,   QueryGradient,    [1, 1,  32,  64], [6,  8,  8, 4, 16], Reduce),
+    row(Nvidia,   QueryGradient,    [1, 1,  64,  64], [6,  4,  8, 4, 32], Reduce),
+    row(Nvidia,   QueryGradient,    [1, 1,  64, 128], [4,  8,  8, 4, 16], Reduce),
+    row(Nvidia,   QueryGradient,    [1, 1,  96, 192], [5,  4,  4, 8, 32], Reduce),
+    row(Nvidia,   QueryGradient,    [1, 1, 128, 128], [3,  8,  8, 4, 16], Reduce),
+    row(Nvidia,   QueryGradient,    [1, 1, 128, 256], [4,  4,  4, 8, 32], Reduce),
+    row(Nvidia,   QueryGradient,    [1, 1, 256, 256], [4,  4,  3, 8, 32], Reduce),
+    row(Nvidia,   QueryGradient,    [2, 2,  32,  64], [5,  4,  8, 4, 16], Reduce),
+    row(Nvidia,   QueryGradient,    [2, 2,  64,  64], [5,  4,  4, 8, 32], Reduce),
+    row(Nvidia,   QueryGradient,    [2, 2,  64, 128], [3,  4,  8, 4, 16], Reduce),
+    row(Nvidia,   QueryGradient,    [2, 2,  96, 192], [4,  4,  3, 8, 32], Reduce),
+    row(Nvidia,   QueryGradient,    [2, 2, 128, 128], [2,  4,  8, 4, 16], Reduce),
+    row(Nvidia,   QueryGradient,    [2, 2, 128, 256], [3,  4,  3, 8, 32], Reduce),
+    row(Nvidia,   QueryGradient,    [2, 2, 256, 256], [1,  4,  8, 4, 16], Reduce),
+    row(Nvidia,   KeyValueGradient, [1, 1,  32,  64], [5,  4,  8, 4, 16], Reduce),
+    row(Nvidia,   KeyValueGradient, [1, 1,  64,  64], [4,  4,  8, 4, 16], Reduce),
+    row(Nvidia,   KeyValueGradient, [1, 1,  64, 128], [5,  4,  4, 8, 32], Reduce),
+    row(Nvidia,   KeyValueGradient, [1, 1,  96, 192], [4,  4,  4, 8, 32], Reduce),
+    row(Nvidia,   KeyValueGradient, [1, 1, 128, 128], [4,  4,  4, 8, 32], Reduce),
+    row(Nvidia,   KeyValueGradient, [1, 1, 128, 256], [3,  4,  4, 8, 32], Reduce),
+    row(Nvidia,   KeyValueGradient, [1, 1, 256, 256], [2,  4,  4, 8, 32], Reduce),
+    row(Nvidia,   KeyValueGradient, [2, 2,  32,  64], [4,  4,  8, 4, 16], Reduce),
+    row(Nvidia,   KeyValueGradient, [2, 2,  64,  64], [3,  4,  8, 4, 32], Reduce),
+    row(Nvidia,   KeyValueGradient, [2, 2,  64, 128], [2,  4,  8, 4, 16], Reduce),
+    row(Nvidia,   KeyValueGradient, [2, 2,  96, 192], [3,  4,  3, 8, 32], Reduce),
+    row(Nvidia,   KeyValueGradient, [2, 2, 128, 128], [3,  4,  3, 8, 32], Reduce),
+    row(Nvidia,   KeyValueGradient, [2, 1, 128, 256], [3,  4,  3, 8, 32], Reduce),
+    row(Nvidia,   KeyValueGradient, [2, 2, 128, 256], [2,  4,  4, 8, 32], Reduce),
+    row(Nvidia,   KeyValueGradient, [2, 2, 256, 256], [1,  4,  6, 4, 16], Reduce),
 ];
+
+impl Shipped {
+    /// Whether it is for a problem of so many maps, maps of the key, head and value dimensions.
+    pub fn covers(&self, [maps, key_maps, head_dim, value_dim]: [usize; 4]) -> bool {
+        maps <= self.maps
+            && key_maps <= self.key_maps
+            && head_dim <= self.head_dim
+            && value_dim <= self.value_dim
+    }
+}
 
 /// Settings for a problem on a class of devices, best first.
 pub(crate) fn candidates(
     class: DeviceClass,
     pass: Pass,
-    head_dim: usize,
-    value_dim: usize,
+    problem: &Problem,
 ) -> impl Iterator<Item = Settings> {
+    let dims = [
+        problem.maps,
+        problem.key_maps(),
+        problem.head_dim,
+        problem.value_dim,
+    ];
     shipped()
-        .filter(move |row| row.class == class && row.pass == pass)
-        .filter(move |row| head_dim <= row.head_dim && value_dim <= row.value_dim)
+        .filter(move |row| row.class == class && row.pass == pass && row.covers(dims))
         .map(|row| row.settings)
 }
 

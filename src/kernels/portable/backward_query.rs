@@ -79,18 +79,6 @@ pub(crate) fn attention_backward_query<F: Float, N: Size>(
     let (_x, y) = place(tile);
     let line = batch * CUBE_COUNT_Y as usize + head;
     let plane = CUBE_COUNT_Z as usize * CUBE_COUNT_Y as usize * query_len;
-    let mut row_statistics = Sequence::<Differential>::new();
-    #[unroll]
-    for i in 0..rows {
-        let row = min(first_row + y * rows + i, query_len - 1);
-        row_statistics.push(Differential::load(
-            statistics,
-            line * query_len + row,
-            plane,
-            maps,
-        ));
-    }
-
     let mut sums = zeros(comptime!(maps * rows * owned4));
     let last_row = min(first_row + tile.tile_rows(), query_len) - 1;
     let bounds = band.keys(first_row as i32, last_row as i32, shape.sides);
@@ -136,13 +124,15 @@ pub(crate) fn attention_backward_query<F: Float, N: Size>(
         }
         #[unroll]
         for i in 0..rows {
+            // Here, not before the loop: registers that nothing else in it needs are few.
+            let row = min(first_row + y * rows + i, query_len - 1);
+            let statistic = Differential::load(statistics, line * query_len + row, plane, maps);
             #[unroll]
             for j in 0..tile.cols {
-                let statistic = row_statistics.index(i);
                 score_gradients(
                     &mut scores,
                     &mut grad_weights,
-                    statistic,
+                    &statistic,
                     comptime!(i * tile.cols + j),
                     maps,
                     tile,

@@ -116,18 +116,67 @@ fn copy<F: Float, N: Size>(
     #[comptime] axis: Axis,
     #[comptime] units: usize,
 ) {
-    for i in range_stepped(UNIT_POS as usize, n_rows * width4, units) {
-        let row = i / width4;
-        let column = i % width4;
-        let position = rows.first + row;
-        let column4 = first4 + column;
-        let mut value = F4::new(0.0);
-        if position < rows.end && column4 < axis.dim4 {
-            let at = column_at(rows.at(position, map), column4, rows.pair, axis);
-            value = load4(source, at) * F4::new(factor);
+    if comptime!(units.is_multiple_of(width4)) {
+        // A unit keeps its column: of all that it copies only the row differs, by a constant.
+        let column = UNIT_POS as usize % width4;
+        let first = UNIT_POS as usize / width4;
+        for row in range_stepped(first, n_rows, comptime!(units / width4)) {
+            copy_vector(
+                source,
+                rows,
+                map,
+                row,
+                column,
+                first4,
+                factor,
+                target,
+                target_start,
+                pitch,
+                axis,
+            );
         }
-        target[target_start + row * pitch + column] = value;
+    } else {
+        for i in range_stepped(UNIT_POS as usize, n_rows * width4, units) {
+            copy_vector(
+                source,
+                rows,
+                map,
+                i / width4,
+                i % width4,
+                first4,
+                factor,
+                target,
+                target_start,
+                pitch,
+                axis,
+            );
+        }
     }
+}
+
+/// Copies vector `first4 + column` of row `row` to column `column`.
+#[cube]
+fn copy_vector<F: Float, N: Size>(
+    source: &[Vector<F, N>],
+    rows: &Rows,
+    map: usize,
+    row: usize,
+    column: usize,
+    first4: usize,
+    factor: f32,
+    target: &mut Shared<[F4]>,
+    target_start: usize,
+    #[comptime] pitch: usize,
+    #[comptime] axis: Axis,
+) {
+    let position = rows.first + row;
+    let column4 = first4 + column;
+    let mut value = F4::new(0.0);
+    if position < rows.end && column4 < axis.dim4 {
+        let at = column_at(rows.at(position, map), column4, rows.pair, axis);
+        value = load4(source, at) * F4::new(factor);
+    }
+    target[target_start + row * pitch + column] = value;
 }
 
 /// Brings an operand that stays for the whole kernel: `[maps][tile_rows][dim4]`, times `factor`.

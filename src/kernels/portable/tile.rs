@@ -59,17 +59,18 @@ impl Tile {
         self.tile_rows() * self.weight_pitch()
     }
 
-    /// Vectors of `maps` staged chunks; a token one where operands come straight from global memory.
+    /// Vectors of `maps` staged chunks; a token one where operands come straight from global memory. No row follows the
+    /// last of a chunk.
     pub(crate) const fn chunk_len(&self, maps: usize) -> usize {
         match self.plane {
-            0 => maps * self.tile_cols() * self.chunk_pitch(),
+            0 => maps * ((self.tile_cols() - 1) * self.chunk_pitch() + self.chunk4),
             _ => 1,
         }
     }
 
-    /// Vectors of a resident operand of `dim4` columns.
+    /// Vectors of a resident operand of `dim4` columns. No row follows the last.
     pub(crate) const fn resident_len(&self, dim4: usize) -> usize {
-        self.tile_rows() * resident_pitch(dim4)
+        (self.tile_rows() - 1) * resident_pitch(dim4) + dim4
     }
 
     /// Output vectors of `dim4` columns that one unit accumulates for one row.

@@ -94,18 +94,12 @@ impl Case {
     fn inputs(&self, recorder: &Recorder) -> Inputs {
         let Variant {
             maps,
-            shared_key,
             norm,
             token_lambda,
             ..
         } = self.variant;
         let query = self.tensor(recorder, HEADS, maps, self.head_dim);
-        let key = self.tensor(
-            recorder,
-            KV_HEADS,
-            if shared_key { 1 } else { maps },
-            self.head_dim,
-        );
+        let key = self.tensor(recorder, KV_HEADS, self.key_maps(), self.head_dim);
         let value = self.empty(recorder, &[1, LEN, KV_HEADS, self.value_dim]);
         let row = |shape: &[usize]| Tensor::empty(recorder.client(), DType::F32, shape);
         let inputs = match (maps, token_lambda) {
@@ -168,13 +162,20 @@ impl Case {
         }
     }
 
+    fn key_maps(&self) -> usize {
+        if self.variant.shared_key {
+            1
+        } else {
+            self.variant.maps
+        }
+    }
+
     fn settings(&self, pass: Pass) -> Option<Settings> {
-        let mut rows = shipped().filter(|row| row.class == DeviceClass::Gpu && row.pass == pass);
-        let covers = |dims: [usize; 2]| self.head_dim <= dims[0] && self.value_dim <= dims[1];
-        Some(
-            rows.find(|row| covers([row.head_dim, row.value_dim]))?
-                .settings,
-        )
+        let mut rows = shipped().filter(|row| row.class == DeviceClass::Nvidia && row.pass == pass);
+        let Variant { maps, .. } = self.variant;
+        let dims = [maps, self.key_maps(), self.head_dim, self.value_dim];
+        let row = rows.find(|row| row.covers(dims))?;
+        Some(row.settings)
     }
 
     fn hopper_settings(&self) -> Option<HopperSettings> {

@@ -7,9 +7,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::{Audited, Resources};
+use crate::Audited;
 
-const HEADER: [&str; 10] = [
+const HEADER: [&str; 9] = [
     "kernel",
     "settings",
     "arch",
@@ -17,14 +17,11 @@ const HEADER: [&str; 10] = [
     "shared [B]",
     "stack [B]",
     "spill stores/loads [B]",
-    "untraded: registers, spills",
     "exponentials hidden",
     "",
 ];
 
 /// All audited kernels. Its `Display` is the table, the reasons of failures and a last line `N passed, N failed`.
-///
-/// A row with a spill shows beside it what the kernel needs if `ptxas` may not trade registers for more cubes at once.
 pub struct Report {
     /// The kernels, in the order of their rows.
     pub kernels: Vec<Audited>,
@@ -95,7 +92,7 @@ impl fmt::Display for Report {
     }
 }
 
-fn row(kernel: &Audited) -> [String; 10] {
+fn row(kernel: &Audited) -> [String; 9] {
     let verdict = kernel.fault().map(|fault| format!("FAILED: {fault}"));
     let overlap = kernel
         .overlap
@@ -108,15 +105,6 @@ fn row(kernel: &Audited) -> [String; 10] {
         ],
         Err(_) => Default::default(),
     };
-    let untraded = kernel.untraded.map(|needs| {
-        let Resources {
-            registers,
-            spill_stores,
-            spill_loads,
-            ..
-        } = needs;
-        format!("{registers}, {spill_stores}/{spill_loads}")
-    });
     [
         kernel.kernel.clone(),
         kernel.settings.clone(),
@@ -125,7 +113,6 @@ fn row(kernel: &Audited) -> [String; 10] {
         kernel.shared_memory().to_string(),
         stack,
         spills,
-        untraded.unwrap_or_default(),
         overlap.unwrap_or_default(),
         verdict.unwrap_or_default(),
     ]

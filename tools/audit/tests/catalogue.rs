@@ -46,15 +46,14 @@ fn every_kernel_is_audited() {
 #[test]
 fn every_setting_for_gpus_is_audited() {
     let items = catalogue::items(Arch::Sm90a).unwrap();
-    for row in shipped().filter(|row| row.class == DeviceClass::Gpu) {
-        let (settings, dims) = (
-            row.settings,
-            format!("d{} dv{} ", row.head_dim, row.value_dim),
-        );
-        let mut named = items.iter().map(|item| &item.settings);
-        let found =
-            named.any(|name| name.starts_with(&dims) && name.ends_with(&settings.to_string()));
-        assert!(found, "{} {dims}{settings}", row.pass);
+    for row in shipped().filter(|row| row.class == DeviceClass::Nvidia) {
+        let settings = row.settings.to_string();
+        let dims = format!("d{} dv{} ", row.head_dim, row.value_dim);
+        let maps = ["standard", "differential"][row.maps - 1];
+        let found = items.iter().map(|item| &item.settings).any(|name| {
+            name.starts_with(&dims) && name.contains(maps) && name.ends_with(&settings)
+        });
+        assert!(found, "{} {maps} {dims}{settings}", row.pass);
     }
 }
 
