@@ -1,8 +1,8 @@
 //! What the CUDA compiler makes of every kernel that the library launches, on a machine with no GPU.
 //!
 //! The way of a kernel through this crate:
-//! 1. A [`Recorder`] pretends to be a device of an [`Arch`]; the library's public functions run on it and it keeps
-//!    the kernels they launch. So what is audited is what a user of the library would launch, settings included.
+//! 1. A [`Recorder`] pretends to be a device of an [`Arch`] (see [`pretend`]); the library's public functions run on it
+//!    and it keeps the kernels they launch. So what is audited is what a user of the library would launch, settings included.
 //! 2. [`source::emit`] writes each kernel as CUDA C++, with the compiler of CubeCL's CUDA runtime.
 //! 3. [`Nvrtc`] compiles that to PTX and machine code and reports registers, local memory and spills: [`Resources`].
 //! 4. [`Report`] is the table of them all. A kernel fails if it does not compile or if registers do not suffice.
@@ -14,6 +14,7 @@ pub mod arch;
 mod case;
 pub mod catalogue;
 pub mod nvrtc;
+pub mod pretend;
 pub mod recorder;
 pub mod report;
 pub mod resources;
@@ -22,7 +23,8 @@ pub mod source;
 
 pub use arch::Arch;
 pub use nvrtc::Nvrtc;
-pub use recorder::{Kernel, Recorder};
+pub use pretend::Kernel;
+pub use recorder::Recorder;
 pub use report::Report;
 pub use resources::Resources;
 pub use sass::Overlap;
