@@ -41,6 +41,8 @@ pub struct Item {
     pub settings: String,
     /// The architecture to compile for: that of the [`Recorder`] it was launched on.
     pub arch: Arch,
+    /// Whether its exponentials are to be computed while products run.
+    pub overlaps: bool,
 }
 
 impl Item {
@@ -58,11 +60,13 @@ pub struct Audited {
     pub settings: String,
     /// Architecture of its [`Item`].
     pub arch: Arch,
+    /// Whether its [`Item`] says that exponentials are hidden.
+    pub overlaps: bool,
     /// The CUDA C++, if it got so far.
     pub source: Option<Source>,
     /// The PTX and what its machine code needs, or why there is none.
     pub outcome: Result<(String, Resources)>,
-    /// Where the machine code has products of tensor cores in flight: the exponentials meanwhile.
+    /// Where the machine code has products of warpgroups: the exponentials while one is in flight.
     pub overlap: Option<Overlap>,
     /// Where that machine code spills: what it needs if `ptxas` may not trade registers for more cubes at once.
     pub untraded: Option<Resources>,
@@ -91,12 +95,12 @@ impl Audited {
         let Ok((_, needs)) = &self.outcome else {
             return Some("does not compile");
         };
-        let hides = self.overlap.is_none_or(|overlap| overlap.passes());
+        let hides = self.overlap.is_some_and(|overlap| overlap.passes());
         let faults = [
             (self.untraded.unwrap_or(*needs).spills(), "spills"),
             (self.overlap.is_some() && needs.stack > 0, "local memory"),
             (needs.loss, "performance loss, says the assembler"),
-            (!hides, "exponentials wait for products"),
+            (self.overlaps && !hides, "exponentials wait for products"),
             (
                 self.shared_memory() > self.arch.shared_memory(),
                 "shared memory",
@@ -132,6 +136,7 @@ pub fn audit(item: &Item, nvrtc: &Nvrtc) -> Audited {
         kernel: item.kernel.id().short_name().to_string(),
         settings: item.settings.clone(),
         arch: item.arch,
+        overlaps: item.overlaps,
         source,
         outcome: compiled.map(|compiled| (compiled.ptx, compiled.needs)),
         overlap,
