@@ -1,10 +1,8 @@
 //! The yardstick itself: the plain implementation is as exact as its precision, and the rule refuses what is worse.
 
-mod common;
-
-use common::cases::{Case, rounding, wide};
-use common::plain;
-use common::tolerance::{Check, Expected};
+use checks::cases::{Case, rounding, wide};
+use checks::plain;
+use checks::tolerance::{Check, Expected};
 use diff_flash_attn::{DType, Mask, Norm, Problem};
 
 fn problem(dtype: DType) -> Problem {

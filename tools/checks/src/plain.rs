@@ -8,10 +8,10 @@
 use diff_flash_attn::reference::{self, Forward, Gradients};
 use diff_flash_attn::{Norm, Problem};
 
-use super::cases::{Case, rounding, wide};
+use crate::cases::{Case, rounding, wide};
 
 /// Output, `O`, `O_2` and log-sum-exp.
-pub(crate) fn forward(case: &Case) -> Forward {
+pub fn forward(case: &Case) -> Forward {
     let plain = Plain::new(case);
     let Problem {
         batch,
@@ -51,7 +51,7 @@ pub(crate) fn forward(case: &Case) -> Forward {
 }
 
 /// Gradients, that of λ in λ's own shape.
-pub(crate) fn backward(case: &Case) -> Gradients {
+pub fn backward(case: &Case) -> Gradients {
     let plain = Plain::new(case);
     let Problem {
         query_len,
