@@ -71,7 +71,7 @@ fn measure(client: &Client, calls: usize, call: &Call<'_>) -> Result<f64> {
     let work = || (0..calls).try_for_each(|_| call());
     let (outcome, profile) = client
         .profile(work, "attention")
-        .map_err(|error| anyhow!("{error:?}"))?;
+        .map_err(|error| anyhow!("computed, not timed: {error}"))?;
     outcome?;
     let ticks = pollster::block_on(profile.resolve());
     let duration = ticks.context("the device measured nothing")?.duration();

@@ -3,6 +3,7 @@
 
 mod bench;
 mod check;
+mod choice;
 mod clock;
 mod data;
 mod machine;
@@ -10,16 +11,17 @@ mod record;
 mod shapes;
 mod table;
 
-#[path = "../../../tests/common/mod.rs"]
-mod common;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use audit::{Arch, Nvrtc};
 use clap::{Parser, ValueEnum};
 use diff_flash_attn::{Client, device};
+use simulator::Simulator;
 
+use check::Count;
+use choice::Choice;
 use clock::Budget;
 use machine::Machine;
 use record::Results;
@@ -46,9 +48,11 @@ struct Cli {
     /// How often a result is computed again to compare its bits.
     #[arg(long, default_value_t = 200)]
     repeats: usize,
-    /// No measurement is begun after this many seconds.
+    /// No check or measurement is begun after this many seconds.
     #[arg(long, default_value_t = 450)]
     seconds: u64,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 /// Runtimes.
@@ -58,6 +62,8 @@ enum Way {
     Cuda,
     /// wgpu's adapter: Vulkan, Metal or DirectX 12.
     Vulkan,
+    /// A CUDA device of compute capability 9.0 in a simulator: checks, slowly, and no times.
+    Simulator,
 }
 
 impl Way {
@@ -74,6 +80,10 @@ impl Way {
                 );
                 Ok(client)
             }
+            Way::Simulator => {
+                let nvrtc = Nvrtc::open(&machine::cuda_folder())?;
+                Ok(Simulator::new(Arch::Sm90a, nvrtc)?.client().clone())
+            }
         }
     }
 }
@@ -89,12 +99,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether there was a device and nothing on it was wrong.
+/// Whether there was a device with something to do, and nothing on it was wrong.
 fn run(cli: &Cli) -> Result<bool> {
     let budget = Budget::new(cli.seconds);
     let mut results = Results::new(Machine::read());
     println!("{}", results.machine);
-    let (mut devices, mut wrong) = (0, 0);
+    let (mut devices, mut count) = (0, Count::default());
     for way in &cli.device {
         let client = match way.client(cli.software) {
             Ok(client) => client,
@@ -106,10 +116,10 @@ fn run(cli: &Cli) -> Result<bool> {
         devices += 1;
         println!("\n{way:?}: {}", device::describe(&client));
         if !cli.no_check {
-            wrong += check::run(&client, cli.repeats, &budget);
+            count += check::run(&client, &cli.choice, cli.repeats, &budget);
         }
         if !cli.no_bench {
-            bench::run(&client, &budget, &mut results);
+            bench::run(&client, &cli.choice, &budget, &mut results);
             results.write(&cli.json)?;
         }
     }
@@ -117,6 +127,11 @@ fn run(cli: &Cli) -> Result<bool> {
         println!("\n{}", table::render(&results));
         println!("times: {}", cli.json.display());
     }
-    println!("{devices} devices, {wrong} wrong, {}", budget.spent());
-    Ok(devices > 0 && wrong == 0)
+    let (Count { compared, wrong }, timed) = (count, results.timed());
+    println!(
+        "{devices} devices, {compared} results compared, {wrong} wrong, {timed} calls timed, {}",
+        budget.spent()
+    );
+    let something = compared + results.results.len() > 0;
+    Ok(something && wrong == 0)
 }
