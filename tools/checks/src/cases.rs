@@ -141,13 +141,22 @@ impl Case {
 
     /// The reference's gradients, that of λ in λ's own shape.
     pub fn backward(&self) -> Gradients {
-        let full =
-            reference::backward(&self.problem, &self.inputs(), &wide(&self.grad_output)).unwrap();
-        let lambda = match self.problem.maps {
-            1 => vec![],
-            _ => reference::reduce_to(&full.lambda, self.rows(), &self.lambda_shape).unwrap(),
-        };
-        Gradients { lambda, ..full }
+        let rows = self.backward_rows();
+        let lambda = self.reduce(&rows.lambda);
+        Gradients { lambda, ..rows }
+    }
+
+    /// The reference's gradients, that of λ for every row.
+    pub fn backward_rows(&self) -> Gradients {
+        reference::backward(&self.problem, &self.inputs(), &wide(&self.grad_output)).unwrap()
+    }
+
+    /// Sums what is there for every row, if anything is, to the shape of λ.
+    pub fn reduce(&self, rows: &[f64]) -> Vec<f64> {
+        if rows.is_empty() {
+            return vec![];
+        }
+        reference::reduce_to(rows, self.rows(), &self.lambda_shape).unwrap()
     }
 }
 

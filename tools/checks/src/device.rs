@@ -221,13 +221,52 @@ pub fn checks(case: &Case, ours: &Results) -> Vec<Check> {
 
 /// The same of what forward computes alone.
 pub fn forward_checks(case: &Case, ours: &Results) -> Vec<Check> {
-    compare(case, ours, 0..4)
+    compare(case, ours, 0..FORWARD)
+}
+
+/// Tensors that forward computes, the first of all.
+const FORWARD: usize = 4;
+
+/// No gradients.
+fn nothing() -> reference::Gradients {
+    reference::Gradients {
+        query: vec![],
+        key: vec![],
+        value: vec![],
+        lambda: vec![],
+        gamma: None,
+    }
+}
+
+/// What the plain implementation's errors in every row's gradient of λ add up to where λ is shared: twice the root of
+/// their squares' sum, the standard deviation of a sum of independent errors.
+fn summed(case: &Case, exact: &reference::Gradients, plain: &reference::Gradients) -> f64 {
+    if case.lambda.len() == exact.lambda.len() {
+        return 0.0;
+    }
+    let errors = exact.lambda.iter().zip(&plain.lambda);
+    let squares: Vec<_> = errors.map(|(x, y)| (x - y).powi(2)).collect();
+    let sums = case.reduce(&squares);
+    2.0 * sums.into_iter().fold(0.0, f64::max).sqrt()
 }
 
 /// Compares some of the [`tensors`].
 fn compare(case: &Case, ours: &Results, which: Range<usize>) -> Vec<Check> {
     let (exact, plain) = (case.forward(), plain::forward(case));
-    let (grad, plain_grad) = (case.backward(), plain::backward(case));
+    let (rows, plain_rows) = if which.end > FORWARD {
+        (case.backward_rows(), plain::backward_rows(case))
+    } else {
+        (nothing(), nothing())
+    };
+    let summed = summed(case, &rows, &plain_rows);
+    let grad = reference::Gradients {
+        lambda: case.reduce(&rows.lambda),
+        ..rows
+    };
+    let plain_grad = reference::Gradients {
+        lambda: plain::reduce(case, &plain_rows.lambda),
+        ..plain_rows
+    };
     let cost = (case.problem.dtype == DType::F32).then(|| Rounding::of(case, &exact));
     let costs = cost.as_ref().map(|c| tensors(&c.forward, &c.backward));
     let plain = tensors(&plain, &plain_grad);
@@ -238,6 +277,7 @@ fn compare(case: &Case, ours: &Results, which: Range<usize>) -> Vec<Check> {
         let expected = Expected {
             exact,
             plain: plain[i].1,
+            summed: if name == "dlambda" { summed } else { 0.0 },
             rounding: costs.as_ref().map(|costs| costs[i].1),
         };
         // Standard attention has no λ and no O_2, a norm without weight no γ.

@@ -248,7 +248,8 @@ impl Launch {
         (name, checks(&case, &ours))
     }
 
-    fn case(&self, dtype: DType, seed: u64) -> Case {
+    /// Its inputs, stored in `dtype`; the `seed` draws their numbers.
+    pub fn case(&self, dtype: DType, seed: u64) -> Case {
         let Launch {
             kernel,
             visible,

@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 
 use checks::cases::Case;
-use checks::device::{Layout, checks, run as compute};
+use checks::device::{Layout, forward_checks, run as compute, run_forward};
 use checks::selection::selection;
 use checks::tolerance::Check;
 use diff_flash_attn::tuning::{HopperShipped, MaskKind, Schedule, hopper_shipped};
@@ -56,7 +56,7 @@ fn every_kernel(client: &Client, choice: &Choice, budget: &Budget) -> Count {
     })
 }
 
-/// Every row of the table for compute capability 9.0, in both types.
+/// Every row of the table for compute capability 9.0, in both types, with all that it saves for backward.
 fn hopper(client: &Client, choice: &Choice, budget: &Budget) -> Count {
     let what = "compute capability 9.0";
     if let Err(reason) = takes_hopper(client) {
@@ -71,7 +71,7 @@ fn hopper(client: &Client, choice: &Choice, budget: &Budget) -> Count {
     let names = cases.iter().map(|(case, _)| name(&case.problem));
     compare_all(what, names, choice, budget, |i| {
         let (case, layout) = &cases[i];
-        caught(|| checks(case, &compute(client, case, *layout, HOPPER)))
+        caught(|| forward_checks(case, &run_forward(client, case, *layout, HOPPER)))
     })
 }
 

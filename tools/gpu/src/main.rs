@@ -88,6 +88,24 @@ impl Way {
     }
 }
 
+/// The parts of the time that one of several devices has, and of that its checks: the rest is the benchmark's at least.
+const FIRST_DEVICE: f64 = 0.75;
+const CHECKS: f64 = 0.6;
+
+impl Cli {
+    /// Those that are there; says why others are not.
+    fn devices(&self) -> Vec<Client> {
+        let client = |way: &Way| match way.client(self.software) {
+            Ok(client) => Some(client),
+            Err(reason) => {
+                println!("{way:?}: SKIPPED: {reason:#}");
+                None
+            }
+        };
+        self.device.iter().filter_map(client).collect()
+    }
+}
+
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -104,22 +122,18 @@ fn run(cli: &Cli) -> Result<bool> {
     let budget = Budget::new(cli.seconds);
     let mut results = Results::new(Machine::read());
     println!("{}", results.machine);
-    let (mut devices, mut count) = (0, Count::default());
-    for way in &cli.device {
-        let client = match way.client(cli.software) {
-            Ok(client) => client,
-            Err(reason) => {
-                println!("\n{way:?}: SKIPPED: {reason:#}");
-                continue;
-            }
-        };
-        devices += 1;
-        println!("\n{way:?}: {}", device::describe(&client));
+    let devices = cli.devices();
+    let mut count = Count::default();
+    for (i, client) in devices.iter().enumerate() {
+        let last = i + 1 == devices.len();
+        let budget = budget.part(if last { 1.0 } else { FIRST_DEVICE });
+        println!("\n{}", device::describe(client));
         if !cli.no_check {
-            count += check::run(&client, &cli.choice, cli.repeats, &budget);
+            let budget = budget.part(if cli.no_bench { 1.0 } else { CHECKS });
+            count += check::run(client, &cli.choice, cli.repeats, &budget);
         }
         if !cli.no_bench {
-            bench::run(&client, &cli.choice, &budget, &mut results);
+            bench::run(client, &cli.choice, &budget, &mut results);
             results.write(&cli.json)?;
         }
     }
@@ -129,7 +143,8 @@ fn run(cli: &Cli) -> Result<bool> {
     }
     let (Count { compared, wrong }, timed) = (count, results.timed());
     println!(
-        "{devices} devices, {compared} results compared, {wrong} wrong, {timed} calls timed, {}",
+        "{} devices, {compared} results compared, {wrong} wrong, {timed} calls timed, {}",
+        devices.len(),
         budget.spent()
     );
     let something = compared + results.results.len() > 0;

@@ -20,7 +20,6 @@ pub(crate) fn render(results: &Results) -> String {
         "TFLOP/s",
         "/ portable",
         "/ standard",
-        "",
     ];
     table.set_header(titles);
     let ours = results
