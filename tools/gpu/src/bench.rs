@@ -1,7 +1,7 @@
 //! Which calls are timed, the ones that matter most first.
 
-use anyhow::{Result, anyhow, ensure};
-use diff_flash_attn::tuning::Schedule;
+use anyhow::{Context, Result, anyhow, ensure};
+use diff_flash_attn::tuning::{HopperSettings, MaskKind, Schedule, hopper_shipped};
 use diff_flash_attn::{
     Client, DType, Direction, Options, Problem, Tuning, device, forward_schedule,
 };
@@ -14,7 +14,7 @@ use crate::record::{Outcome, Record, Results, Shape, pass};
 use crate::shapes::{MODELS, Model, name, standard};
 use DType::{BF16, F16, F32};
 use Direction::{Backward, Forward};
-use What::{Differential, Portable, Standard};
+use What::{Differential, InTurn, Portable, Standard};
 
 /// Who computes what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ enum What {
     Differential,
     /// Differential attention by the portable kernel, where the library takes another.
     Portable,
+    /// Differential attention by the kernel for compute capability 9.0, products and softmax one after the other.
+    InTurn,
     /// Standard attention of the same model width.
     Standard,
 }
@@ -32,6 +34,7 @@ impl What {
         match self {
             Differential => "ours",
             Portable => "ours_portable",
+            InTurn => "ours_no_overlap",
             Standard => "ours_standard",
         }
     }
@@ -43,6 +46,27 @@ impl What {
             _ => *differential,
         }
     }
+
+    fn tuning(self, problem: &Problem) -> Result<Tuning> {
+        let schedule = (self == Portable).then_some(Schedule::Portable);
+        let hopper_forward = (self == InTurn).then(|| in_turn(problem)).transpose()?;
+        Ok(Tuning {
+            schedule,
+            hopper_forward,
+            ..Tuning::default()
+        })
+    }
+}
+
+/// The table's settings for a causal mask, without their overlap.
+fn in_turn(problem: &Problem) -> Result<HopperSettings> {
+    let of = (problem.maps, problem.head_dim, problem.value_dim);
+    let row = hopper_shipped()
+        .find(|row| (row.maps, row.head_dim, row.value_dim) == of && row.mask == MaskKind::Causal);
+    Ok(HopperSettings {
+        overlap: false,
+        ..row.context("no settings for these dimensions")?.settings
+    })
 }
 
 /// Calls on one model that read the same buffers.
@@ -94,6 +118,9 @@ fn plan() -> Vec<Group> {
         calls.push(BACKWARD);
         groups.push(group(model, BF16, Differential, &calls));
         groups.push(group(model, BF16, Portable, &[causal(4)]));
+        if model.window.is_none() {
+            groups.push(group(model, BF16, InTurn, &[causal(2)]));
+        }
     }
     for model in &MODELS {
         if model.window.is_some() {
@@ -191,10 +218,7 @@ impl Group {
             ..Options::default()
         };
         let options = Options {
-            tuning: Tuning {
-                schedule: (self.what == Portable).then_some(Schedule::Portable),
-                ..Tuning::default()
-            },
+            tuning: self.what.tuning(problem)?,
             ..default
         };
         let flops = problem.flops(direction);

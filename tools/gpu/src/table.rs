@@ -19,6 +19,7 @@ pub(crate) fn render(results: &Results) -> String {
         "ms",
         "TFLOP/s",
         "/ portable",
+        "/ no overlap",
         "/ standard",
     ];
     table.set_header(titles);
@@ -58,10 +59,11 @@ fn cells(record: &Record, results: &Results) -> Vec<String> {
             digits(*median_ms),
             digits(*tflops_nominal),
             ratio(record, results, "ours_portable"),
+            ratio(record, results, "ours_no_overlap"),
             ratio(record, results, "ours_standard"),
         ]),
         Outcome::Skipped { skipped } => {
-            cells.extend([const { String::new() }; 4]);
+            cells.extend([const { String::new() }; 5]);
             cells.push(format!("skipped: {skipped}"));
         }
     }
