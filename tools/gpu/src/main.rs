@@ -62,8 +62,8 @@ enum Way {
     Cuda,
     /// wgpu's adapter: Vulkan, Metal or DirectX 12.
     Vulkan,
-    /// A CUDA device of compute capability 9.0 in a simulator: checks, slowly, and no times.
-    Simulator,
+    /// A CUDA device of compute capability 9.0 in the PTX simulator: results, slowly, and no times.
+    Ptxsim,
 }
 
 impl Way {
@@ -80,7 +80,7 @@ impl Way {
                 );
                 Ok(client)
             }
-            Way::Simulator => {
+            Way::Ptxsim => {
                 let nvrtc = Nvrtc::open(&machine::cuda_folder())?;
                 Ok(Simulator::new(Arch::Sm90a, nvrtc)?.client().clone())
             }

@@ -122,7 +122,7 @@ fn nothing_chosen_is_a_failure() {
     );
 }
 
-const SIMULATOR: [&str; 5] = ["--device", "simulator", "--tokens", "64", "--filter"];
+const PTXSIM: [&str; 5] = ["--device", "ptxsim", "--tokens", "64", "--filter"];
 
 /// Whether there is a compiler to simulate with; a printed line if not.
 fn simulated(printed: &str) -> bool {
@@ -142,7 +142,7 @@ fn kernels_for_hopper_are_checked() {
         "--repeats",
         "1",
     ];
-    let (output, _) = gpu(folder.path(), &[&SIMULATOR[..], &filter].concat());
+    let (output, _) = gpu(folder.path(), &[&PTXSIM[..], &filter].concat());
     let printed = text(&output);
     if !simulated(&printed) {
         return;
@@ -163,7 +163,7 @@ fn kernels_for_hopper_are_checked() {
 fn simulator_has_no_times() {
     let folder = tempfile::tempdir().unwrap();
     let filter = ["d64 dv128 bf16 1×64×64", "--no-check"];
-    let (output, results) = gpu(folder.path(), &[&SIMULATOR[..], &filter].concat());
+    let (output, results) = gpu(folder.path(), &[&PTXSIM[..], &filter].concat());
     let printed = text(&output);
     if !simulated(&printed) {
         return;

@@ -35,7 +35,7 @@ there. Times go to target/gpu/gpu.json and, in short, to a table that ends the o
 
 Without a GPU, to try the program (a simulator of H100 has results and no times):
 
-  cargo xtask gpu -- --device simulator --tokens 64 --filter 'd64 dv128 bf16 1×64×64'
+  cargo xtask gpu -- --device ptxsim --tokens 64 --filter 'd64 dv128 bf16 1×64×64'
   cargo xtask gpu -- --device vulkan --software --tokens 64 --filter 'd64 f32 64×64'";
 
 /// Builds the program, and runs it. Whether nothing that it checked was wrong.
@@ -52,10 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     let mut run = Command::new(&program);
     run.args(&options.arguments).current_dir(folder()?);
-    let simulated = options
-        .arguments
-        .iter()
-        .any(|word| word.contains("simulator"));
+    let simulated = options.arguments.iter().any(|word| word.contains("ptxsim"));
     if simulated && std::env::var_os("CUDA_PATH").is_none() {
         run.env("CUDA_PATH", setup::cuda_wheels()?);
     }
