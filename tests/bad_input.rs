@@ -1,8 +1,6 @@
 //! Bad input is refused by an error that names the tensor, what it has and what was expected; nothing panics.
 
-mod common;
-
-use common::device::client;
+use checks::device::client;
 use cubecl::prelude::Client;
 use diff_flash_attn::tuning::{Plane, Schedule, Settings};
 use diff_flash_attn::{

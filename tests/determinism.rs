@@ -1,9 +1,7 @@
 //! The same inputs give the same bits: from run to run, and into whatever tensors the results are written.
 
-mod common;
-
-use common::cases::Case;
-use common::device::{Layout, Results, client, inputs, options, run};
+use checks::cases::Case;
+use checks::device::{Layout, Results, client, inputs, options, run};
 use cubecl::prelude::Client;
 use diff_flash_attn::{
     DType, Forward, Gradients, Mask, Norm, Problem, Saved, Tensor, Tuning, backward_into, forward,

@@ -1,13 +1,11 @@
 //! Forward and backward on the device against the reference, over a covering selection of what a caller can choose.
 //! `every_pair_occurs` checks the selection itself.
 
-mod common;
-
 use std::collections::HashSet;
 
-use common::device::client;
-use common::selection::{KERNELS, Launch, matter, selection};
-use common::tolerance::report;
+use checks::device::client;
+use checks::selection::{KERNELS, Launch, matter, selection};
+use checks::tolerance::report;
 
 /// Runs the launches of all kernels with these head dimensions.
 fn compare(dims: (usize, usize)) {

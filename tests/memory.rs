@@ -1,9 +1,7 @@
 //! Memory is linear in the sequence length, and every row of a long sequence is computed.
 
-mod common;
-
-use common::cases::Case;
-use common::device::{Layout, client, inputs, options, run};
+use checks::cases::Case;
+use checks::device::{Layout, client, inputs, options, run};
 use cubecl::MemoryScope;
 use cubecl::prelude::Client;
 use diff_flash_attn::{DType, Mask, Problem, Tensor, Tuning, backward, forward};

@@ -1,11 +1,9 @@
 //! Where attention goes wrong numerically: cancelling maps, λ of any sign, long uniform rows, large logits, rows that
 //! see nothing.
 
-mod common;
-
-use common::cases::Case;
-use common::device::{Layout, Results, checks, client, run, supports};
-use common::tolerance::assert_all;
+use checks::cases::Case;
+use checks::device::{Layout, Results, checks, client, run, supports};
+use checks::tolerance::assert_all;
 use diff_flash_attn::{DType, Mask, Norm, Problem, Tuning};
 
 const NORM: Option<Norm> = Some(Norm {

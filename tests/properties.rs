@@ -1,10 +1,8 @@
 //! Whatever the sizes, strides, mask, groups of heads and shape of λ: every element is as exact as `f32` allows.
 
-mod common;
-
-use common::cases::Case;
-use common::device::{Results, client, run_inputs, stored, tensors};
-use common::rounding::Rounding;
+use checks::cases::Case;
+use checks::device::{Results, client, run_inputs, stored, tensors};
+use checks::rounding::Rounding;
 use cubecl::prelude::Client;
 use diff_flash_attn::{DType, Inputs, Mask, Norm, Problem, Tensor, Tuning};
 use proptest::prelude::*;

@@ -1,10 +1,8 @@
 //! Settings given by hand: the ways through the kernels that the table does not take on this device.
 
-mod common;
-
-use common::cases::Case;
-use common::device::{Layout, checks, client, run};
-use common::tolerance::assert_all;
+use checks::cases::Case;
+use checks::device::{Layout, checks, client, run};
+use checks::tolerance::assert_all;
 use diff_flash_attn::tuning::{DeviceClass, Pass, Plane, Settings, shipped};
 use diff_flash_attn::{DType, Mask, Norm, Problem, Tuning};
 

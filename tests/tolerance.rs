@@ -1,10 +1,8 @@
 //! The yardstick itself: the plain implementation is as exact as its precision, and the rule refuses what is worse.
 
-mod common;
-
-use common::cases::{Case, rounding, wide};
-use common::plain;
-use common::tolerance::{Check, Expected};
+use checks::cases::{Case, rounding, wide};
+use checks::plain;
+use checks::tolerance::{Check, Expected};
 use diff_flash_attn::{DType, Mask, Norm, Problem};
 
 fn problem(dtype: DType) -> Problem {
@@ -134,6 +132,7 @@ fn rule_accepts_plain_and_refuses_worse() {
     let expected = Expected {
         exact: &exact,
         plain: &plain,
+        summed: 0.0,
         rounding: None,
     };
     let check = |ours: &[f32]| Check::new("output", DType::F16, ours, &expected);
@@ -168,10 +167,34 @@ fn f32_passes_within_what_rounding_costs_each_element() {
     assert!(!lse_check(&[f32::NAN, 2.0], &lse, Some(&cost)).passes());
 }
 
+#[test]
+fn shared_lambda_may_cost_what_its_rows_add_up_to() {
+    let check = |ours: f32, plain: f64| {
+        let expected = Expected {
+            exact: &[8.0],
+            plain: &[plain],
+            summed: 0.25,
+            rounding: None,
+        };
+        Check::new("dlambda", DType::F32, &[ours], &expected)
+    };
+    // Plain happened to be exact, or happened to err more than its rows let expect.
+    for (ours, plain, passes) in [
+        (8.49, 8.0, true),
+        (7.51, 8.0, true),
+        (8.51, 8.0, false),
+        (8.51, 8.5, true),
+        (9.01, 8.5, false),
+    ] {
+        assert_eq!(check(ours, plain).passes(), passes, "{ours}, {plain}");
+    }
+}
+
 fn lse_check(ours: &[f32], lse: &[f64], rounding: Option<&[f64]>) -> Check {
     let expected = Expected {
         exact: lse,
         plain: lse,
+        summed: 0.0,
         rounding,
     };
     Check::new("lse", DType::F32, ours, &expected)

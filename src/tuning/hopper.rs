@@ -6,7 +6,8 @@ use MaskKind::{Causal, Full, Window};
 ///
 /// A cube has one warpgroup that loads tiles and `consumers` that compute on 64 rows each. With two maps the two
 /// consumers compute a map each of the same 64 queries, with one map each has 64 queries of its own. The
-/// [`Display`](core::fmt::Display) form, `n128k2v2w2c2t`, is its name wherever settings are reported.
+/// [`Display`](core::fmt::Display) form, `n128k2v2w2c2r240ot`, is its name wherever settings are reported; `o` and `t`
+/// stand for overlap and turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HopperSettings {
     /// Keys of a tile, a multiple of 16 up to 256.
@@ -19,6 +20,13 @@ pub struct HopperSettings {
     pub consumers: usize,
     /// Cubes that share what they load: 1 or 2, neighbouring queries of one head.
     pub cluster: usize,
+    /// Registers of a computing thread, a multiple of 8 up to 256. All threads begin with an equal share of the
+    /// 65,536 of a multiprocessor, 168 for two computing warpgroups and 128 for three; what the computing ones get more,
+    /// the loading one gives up, and it needs 24.
+    pub registers: usize,
+    /// The softmax of a tile is computed while the tensor cores multiply the weights of the tile before with its values.
+    /// Without it they wait for each other, and fewer registers are needed.
+    pub overlap: bool,
     /// The computing warpgroups take turns at the tensor cores, so that one computes exponentials while another's
     /// products run.
     pub turns: bool,
@@ -32,12 +40,15 @@ impl core::fmt::Display for HopperSettings {
             value_stages,
             consumers,
             cluster,
+            registers,
+            overlap,
             turns,
         } = self;
+        let overlap = if *overlap { "o" } else { "" };
         let turns = if *turns { "t" } else { "" };
         write!(
             f,
-            "n{keys}k{key_stages}v{value_stages}w{consumers}c{cluster}{turns}"
+            "n{keys}k{key_stages}v{value_stages}w{consumers}c{cluster}r{registers}{overlap}{turns}"
         )
     }
 }
@@ -53,7 +64,8 @@ pub enum MaskKind {
     Window,
 }
 
-/// One default: settings for exactly these dimensions, for f16 and bf16 alike.
+/// One default: settings for exactly these dimensions. For f16 and bf16 alike, which take as many bytes, registers and
+/// cycles of the tensor cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HopperShipped {
     /// Attention maps.
@@ -72,7 +84,14 @@ const fn row(
     maps: usize,
     [head_dim, value_dim]: [usize; 2],
     mask: MaskKind,
-    [keys, key_stages, value_stages, consumers, cluster]: [usize; 5],
+    [
+        keys,
+        key_stages,
+        value_stages,
+        consumers,
+        cluster,
+        registers,
+    ]: [usize; 6],
     turns: bool,
 ) -> HopperShipped {
     let settings = HopperSettings {
@@ -81,6 +100,8 @@ const fn row(
         value_stages,
         consumers,
         cluster,
+        registers,
+        overlap: true,
         turns,
     };
     HopperShipped {
@@ -92,41 +113,41 @@ const fn row(
     }
 }
 
-/// All default settings: wide tiles whose registers and shared memory suffice. Turns where exponentials are many for the
+/// All default settings: wide tiles whose registers and shared memory suffice, softmax and products overlapped. Turns where exponentials are many for the
 /// products that hide them, that is where the value dimension is small. They await a measurement.
 #[rustfmt::skip]
 const TABLE: &[HopperShipped] = &[
-    //  maps d    dv     mask    keys  k  v  w  c   turns
-    row(2, [128, 256], Full,   [ 80, 2, 2, 2, 2], false),
-    row(2, [128, 256], Causal, [ 80, 2, 2, 2, 2], false),
-    row(2, [128, 256], Window, [ 80, 2, 2, 2, 2], false),
-    row(2, [ 64, 128], Full,   [128, 2, 2, 2, 2], true),
-    row(2, [ 64, 128], Causal, [128, 2, 2, 2, 2], true),
-    row(2, [ 64, 128], Window, [128, 2, 2, 2, 2], true),
-    row(2, [128, 128], Full,   [112, 2, 2, 2, 2], true),
-    row(2, [128, 128], Causal, [112, 2, 2, 2, 2], true),
-    row(2, [128, 128], Window, [112, 2, 2, 2, 2], true),
-    row(2, [ 64,  64], Full,   [128, 2, 2, 2, 2], true),
-    row(2, [ 64,  64], Causal, [128, 2, 2, 2, 2], true),
-    row(2, [ 64,  64], Window, [128, 2, 2, 2, 2], true),
-    row(2, [ 96, 192], Full,   [ 96, 2, 2, 2, 2], false),
-    row(2, [ 96, 192], Causal, [ 96, 2, 2, 2, 2], false),
-    row(2, [ 96, 192], Window, [ 96, 2, 2, 2, 2], false),
-    row(1, [128, 256], Full,   [ 80, 2, 2, 2, 2], false),
-    row(1, [128, 256], Causal, [ 80, 2, 2, 2, 2], false),
-    row(1, [128, 256], Window, [ 80, 2, 2, 2, 2], false),
-    row(1, [ 64, 128], Full,   [128, 2, 2, 2, 2], true),
-    row(1, [ 64, 128], Causal, [128, 2, 2, 2, 2], true),
-    row(1, [ 64, 128], Window, [128, 2, 2, 2, 2], true),
-    row(1, [128, 128], Full,   [128, 2, 2, 2, 2], true),
-    row(1, [128, 128], Causal, [128, 2, 2, 2, 2], true),
-    row(1, [128, 128], Window, [128, 2, 2, 2, 2], true),
-    row(1, [ 64,  64], Full,   [128, 2, 2, 2, 2], true),
-    row(1, [ 64,  64], Causal, [128, 2, 2, 2, 2], true),
-    row(1, [ 64,  64], Window, [128, 2, 2, 2, 2], true),
-    row(1, [ 96, 192], Full,   [ 96, 2, 2, 2, 2], false),
-    row(1, [ 96, 192], Causal, [ 96, 2, 2, 2, 2], false),
-    row(1, [ 96, 192], Window, [ 96, 2, 2, 2, 2], false),
+    //  maps d    dv     mask    keys  k  v  w  c  regs  turns
+    row(2, [128, 256], Full,   [ 80, 2, 2, 2, 2, 240], false),
+    row(2, [128, 256], Causal, [ 80, 2, 2, 2, 2, 240], false),
+    row(2, [128, 256], Window, [ 80, 2, 2, 2, 2, 240], false),
+    row(2, [ 64, 128], Full,   [128, 2, 2, 2, 2, 240], true),
+    row(2, [ 64, 128], Causal, [128, 2, 2, 2, 2, 240], true),
+    row(2, [ 64, 128], Window, [128, 2, 2, 2, 2, 240], true),
+    row(2, [128, 128], Full,   [112, 2, 2, 2, 2, 240], true),
+    row(2, [128, 128], Causal, [112, 2, 2, 2, 2, 240], true),
+    row(2, [128, 128], Window, [112, 2, 2, 2, 2, 240], true),
+    row(2, [ 64,  64], Full,   [128, 2, 2, 2, 2, 240], true),
+    row(2, [ 64,  64], Causal, [128, 2, 2, 2, 2, 240], true),
+    row(2, [ 64,  64], Window, [128, 2, 2, 2, 2, 240], true),
+    row(2, [ 96, 192], Full,   [ 96, 2, 2, 2, 2, 240], false),
+    row(2, [ 96, 192], Causal, [ 96, 2, 2, 2, 2, 240], false),
+    row(2, [ 96, 192], Window, [ 96, 2, 2, 2, 2, 240], false),
+    row(1, [128, 256], Full,   [ 80, 2, 2, 2, 2, 240], false),
+    row(1, [128, 256], Causal, [ 80, 2, 2, 2, 2, 240], false),
+    row(1, [128, 256], Window, [ 80, 2, 2, 2, 2, 240], false),
+    row(1, [ 64, 128], Full,   [128, 2, 2, 2, 2, 240], true),
+    row(1, [ 64, 128], Causal, [128, 2, 2, 2, 2, 240], true),
+    row(1, [ 64, 128], Window, [128, 2, 2, 2, 2, 240], true),
+    row(1, [128, 128], Full,   [128, 2, 2, 2, 2, 240], true),
+    row(1, [128, 128], Causal, [128, 2, 2, 2, 2, 240], true),
+    row(1, [128, 128], Window, [128, 2, 2, 2, 2, 240], true),
+    row(1, [ 64,  64], Full,   [128, 2, 2, 2, 2, 240], true),
+    row(1, [ 64,  64], Causal, [128, 2, 2, 2, 2, 240], true),
+    row(1, [ 64,  64], Window, [128, 2, 2, 2, 2, 240], true),
+    row(1, [ 96, 192], Full,   [ 96, 2, 2, 2, 2, 240], false),
+    row(1, [ 96, 192], Causal, [ 96, 2, 2, 2, 2, 240], false),
+    row(1, [ 96, 192], Window, [ 96, 2, 2, 2, 2, 240], false),
 ];
 
 /// All default settings of the forward kernel for compute capability 9.0.

@@ -1,8 +1,9 @@
 //! Forward: a tile of queries walks the key tiles once. One warpgroup loads, the others compute; with two maps, one
 //! computes each map over the same values.
 //!
-//! A computing warpgroup holds the scores S and the sums O of its 64 rows in registers, and never lets the tensor cores
-//! wait for a softmax: while `S(t)`'s exponentials are computed, they multiply `P(t − 1) V(t − 1)`.
+//! A computing warpgroup holds the scores S and the sums O of its 64 rows in registers, and with the setting `overlap` it
+//! never lets the tensor cores wait for a softmax: while `S(t)`'s exponentials are computed, they multiply
+//! `P(t − 1) V(t − 1)`.
 //!
 //! ```text
 //! S(0) = Q K(0)ᵀ                      P(0) = softmax(S(0))
@@ -13,6 +14,9 @@
 //!     await O
 //! O = decay · O + P(last) V(last)
 //! ```
+//!
+//! Without `overlap`, O is begun and awaited before `S(t)` begins. Then neither hides the other, and P and S are never
+//! held at once: the plain schedule, to measure the overlap by.
 
 use cubecl::prelude::*;
 use cubecl_cpp::cuda::ptx::{generic_to_shared, tensor_map_address};
@@ -21,13 +25,12 @@ use super::epilogue::{Gain, HopperStrides, Line, finish, write_lse};
 use super::fragment::{ROWS, THREADS, upper_row};
 use super::producer::{Sources, Work, produce};
 use super::ptx::{
-    UNIT, accumulate, barrier_init, barrier_init_fence, barrier_wait, cluster_arrive, cluster_wait,
-    descriptor_columns, descriptor_rows, multiply, scale_rows, set_registers, uniform, wait,
+    barrier_init, barrier_init_fence, cluster_arrive, cluster_wait, set_registers, uniform, wait,
     wait_after,
 };
-use super::ring::Ring;
 use super::shape::HopperShape;
 use super::softmax::{Softmax, Visible, weights};
+use super::tiles::Tiles;
 use super::turns::Turns;
 use crate::kernels::portable::forward::ForwardNumbers;
 use crate::math::mask::{Band, Bounds};
@@ -94,7 +97,7 @@ pub(crate) fn attention_forward_hopper<F: Float, W: Size>(
             produce(&sources, &work, memory, barriers, shape);
         }
     } else {
-        set_registers(true, comptime!(shape.settings.consumer_registers() as u32));
+        set_registers(true, comptime!(shape.settings.registers as u32));
         consume::<W>(
             lambda,
             gamma,
@@ -244,98 +247,51 @@ fn walk<S: Size, O: Size, P: Size>(
 ) -> Vector<f32, O> {
     let scores = comptime!(shape.scores());
     let outputs = comptime!(shape.outputs());
-    let keys_a_tile = comptime!(shape.settings.keys as u32);
-    let cubes = comptime!(shape.cubes());
-    let groups = comptime!(shape.settings.consumers);
-    let take_turns = comptime!(shape.settings.turns);
     let count = comptime!(scores.registers());
-    let sides = comptime!(shape.sides);
-    let half = comptime!(shape.half);
-    let query_panel = comptime!(shape.query_panel());
-    let key_panel = comptime!(shape.key_panel());
-    let key_step = comptime!((shape.key_bytes() / UNIT) as u64);
-    let value_step = comptime!((shape.value_bytes() / UNIT) as u64);
+    let (sides, half) = comptime!((shape.sides, shape.half));
+    let groups = comptime!(shape.settings.consumers);
+    let (overlap, take_turns) = comptime!((shape.settings.overlap, shape.settings.turns));
+    let pending = comptime!(usize::from(overlap));
 
-    let mut keys = key_ring(memory, barriers, group, shape);
-    let mut values = Ring::to_empty(
-        memory + comptime!(shape.value_ring() as u32),
-        barriers + comptime!(shape.value_full() as u32),
-        barriers + comptime!(shape.value_empty() as u32),
-    );
-    let query = descriptor_rows(memory + query_start(group, shape));
-    let key = keys.first_rows();
-    let value = descriptor_columns(memory + comptime!(shape.value_ring() as u32), key_panel);
-
+    let mut tiles = Tiles::new(memory, barriers, group, shape);
     let mut sums = Vector::<f32, O>::zeroed();
     if work.tiles > 0u32 {
-        barrier_wait(barriers + query_barrier(group, shape), 0u32);
-        let tile = keys.await_tile() * key_step;
-        let s = multiply::<S>(query, key + tile, scores, query_panel, key_panel);
+        tiles.await_queries();
+        let s = tiles.begin_scores::<S>(shape);
         let s = wait::<S>(s, 0usize, scores);
-        keys.release(cubes);
+        tiles.free_keys(shape);
         let exponentials = softmax.update::<S>(s, visible, work.first_key, scale, count, sides);
         let mut p = weights::<P>(&exponentials, count, half);
         let turns = Turns::new(group, work.tiles - 1u32, groups);
         for t in 1..work.tiles {
-            keys.advance(comptime!(shape.settings.key_stages));
-            let tile = keys.await_tile() * key_step;
             if comptime!(take_turns) {
                 turns.wait();
             }
-            let s = multiply::<S>(query, key + tile, scores, query_panel, key_panel);
-            sums = scale_rows::<O>(sums, softmax.upper_decay(), softmax.lower_decay(), outputs);
-            let tile = values.await_tile() * value_step;
-            sums = accumulate::<O, P>(sums, p, value + tile, outputs);
+            if comptime!(!overlap) {
+                sums = tiles.begin_sums::<O, P>(sums, p, softmax.decay(), shape);
+                sums = wait::<O>(sums, 0usize, outputs);
+                tiles.free_values(shape);
+            }
+            let s = tiles.begin_scores::<S>(shape);
+            if comptime!(overlap) {
+                sums = tiles.begin_sums::<O, P>(sums, p, softmax.decay(), shape);
+            }
             if comptime!(take_turns) {
                 turns.pass(t - 1u32, groups);
             }
-            let s = wait::<S>(s, 1usize, scores);
-            keys.release(cubes);
-            let first_key = work.first_key + (t * keys_a_tile) as i32;
+            let s = wait::<S>(s, pending, scores);
+            tiles.free_keys(shape);
+            let first_key = work.first_key + (t * comptime!(shape.settings.keys as u32)) as i32;
             let exponentials = softmax.update::<S>(s, visible, first_key, scale, count, sides);
-            sums = wait_after::<O>(sums, softmax.witness(), outputs);
-            values.release(cubes);
+            if comptime!(overlap) {
+                sums = wait_after::<O>(sums, softmax.witness(), outputs);
+                tiles.free_values(shape);
+            }
             // Not before: these registers are the left operand of the product just awaited.
             p = weights::<P>(&exponentials, count, half);
-            values.advance(comptime!(shape.settings.value_stages));
         }
-        sums = scale_rows::<O>(sums, softmax.upper_decay(), softmax.lower_decay(), outputs);
-        let tile = values.await_tile() * value_step;
-        sums = accumulate::<O, P>(sums, p, value + tile, outputs);
+        sums = tiles.begin_sums::<O, P>(sums, p, softmax.decay(), shape);
         sums = wait::<O>(sums, 0usize, outputs);
     }
     sums
-}
-
-/// The ring of keys that warpgroup `group` reads.
-#[cube]
-fn key_ring(memory: u32, barriers: u32, group: u32, #[comptime] shape: HopperShape) -> Ring {
-    let mut tiles = memory + comptime!(shape.key_ring(0) as u32);
-    let mut full = barriers + comptime!(shape.key_full(0) as u32);
-    let mut empty = barriers + comptime!(shape.key_empty(0) as u32);
-    if comptime!(shape.key_maps == 2) {
-        tiles += group * comptime!((shape.key_ring(1) - shape.key_ring(0)) as u32);
-        full += group * comptime!((shape.key_full(1) - shape.key_full(0)) as u32);
-        empty += group * comptime!((shape.key_empty(1) - shape.key_empty(0)) as u32);
-    }
-    Ring::to_empty(tiles, full, empty)
-}
-
-/// Where the queries of warpgroup `group` begin: those of its map, or its 64 rows of the only map.
-#[cube]
-fn query_start(group: u32, #[comptime] shape: HopperShape) -> u32 {
-    if comptime!(shape.maps == 2) {
-        group * comptime!(shape.query_bytes() as u32)
-    } else {
-        group * comptime!((ROWS * 128) as u32)
-    }
-}
-
-#[cube]
-fn query_barrier(group: u32, #[comptime] shape: HopperShape) -> u32 {
-    if comptime!(shape.maps == 2) {
-        group * comptime!(shape.query_full(1) as u32)
-    } else {
-        0u32.runtime()
-    }
 }

@@ -1,5 +1,6 @@
 //! Which settings a problem gets, and whether the kernel can be made with them.
 
+use super::fragment::THREADS;
 use crate::error::{Error, Result};
 use crate::problem::Problem;
 use crate::tuning::{HopperSettings, Limits, MaskKind, hopper_shipped};
@@ -28,22 +29,25 @@ fn mask_kind(problem: &Problem) -> MaskKind {
 
 /// Registers of a thread for everything but scores, weights and sums.
 const OTHER_REGISTERS: usize = 36;
+/// Registers of a multiprocessor.
+const REGISTER_FILE: usize = 65_536;
+/// The fewest that a thread can be left with, and the steps in which it can have more.
+const FEWEST_REGISTERS: usize = 24;
+const REGISTER_STEP: usize = 8;
+/// The most that an instruction can name.
+const MOST_REGISTERS: usize = 256;
 
 impl HopperSettings {
-    /// Registers of a computing thread. A multiprocessor has 65,536: what the loading warpgroup gives up, they get.
-    pub(crate) const fn consumer_registers(&self) -> usize {
-        match self.consumers {
-            2 => 240,
-            _ => 160,
-        }
+    /// Registers that every thread has at first: its launch bounds let the assembler share out the whole file.
+    pub(crate) const fn launch_registers(&self) -> usize {
+        let share = REGISTER_FILE / ((self.consumers + 1) * THREADS);
+        share / REGISTER_STEP * REGISTER_STEP
     }
 
-    /// Registers of a thread of the loading warpgroup.
+    /// Registers of a thread of the loading warpgroup: what the others leave of those at first.
     pub(crate) const fn producer_registers(&self) -> usize {
-        match self.consumers {
-            2 => 24,
-            _ => 32,
-        }
+        let all = (self.consumers + 1) * self.launch_registers();
+        all.saturating_sub(self.consumers * self.registers)
     }
 
     /// Refuses settings that the kernel cannot be made with, and more shared memory than a cube can have.
@@ -53,6 +57,16 @@ impl HopperSettings {
         shared_memory: usize,
         limits: &Limits,
     ) -> Result<()> {
+        self.check_tiles(problem)?;
+        self.check_registers(problem)?;
+        limits.check(
+            "bytes of shared memory",
+            shared_memory,
+            limits.shared_memory,
+        )
+    }
+
+    fn check_tiles(&self, problem: &Problem) -> Result<()> {
         let Self {
             keys,
             key_stages,
@@ -62,28 +76,60 @@ impl HopperSettings {
             ..
         } = *self;
         if keys == 0 || !keys.is_multiple_of(16) || keys > 256 {
-            return Err(self.refuse("keys is no multiple of 16 from 16 to 256"));
+            let expected = "expected a multiple of 16 from 16 to 256";
+            return Err(self.refuse(&format!("keys is {keys}, {expected}")));
         }
-        if key_stages < 2 || value_stages < 2 || key_stages.max(value_stages) > 8 {
-            return Err(self.refuse("a ring has 2 to 8 stages"));
+        for (ring, stages) in [("key", key_stages), ("value", value_stages)] {
+            if !(2..=8).contains(&stages) {
+                let problem = format!("{ring}_stages is {stages}, expected 2 to 8");
+                return Err(self.refuse(&problem));
+            }
         }
         if !(2..=3).contains(&consumers) || (consumers != 2 && problem.maps == 2) {
-            return Err(self.refuse("consumers must be 2, or 3 for standard attention"));
+            let expected = "expected 2, or 3 for standard attention";
+            return Err(self.refuse(&format!("consumers is {consumers}, {expected}")));
         }
         if !(1..=2).contains(&cluster) {
-            return Err(self.refuse("a cluster has 1 or 2 cubes"));
+            return Err(self.refuse(&format!("cluster is {cluster}, expected 1 or 2 cubes")));
         }
-        // Scores in f32, weights packed two to a register, sums in f32; a warpgroup shares each among 128 threads.
-        let needed = keys / 2 + keys / 4 + problem.value_dim / 2 + OTHER_REGISTERS;
-        if needed > self.consumer_registers() {
-            let (have, what) = (self.consumer_registers(), "registers of a thread");
-            return Err(self.refuse(&format!("about {needed} {what} needed, it has {have}")));
+        Ok(())
+    }
+
+    fn check_registers(&self, problem: &Problem) -> Result<()> {
+        let Self {
+            registers,
+            consumers,
+            ..
+        } = *self;
+        let first = self.launch_registers();
+        let range = FEWEST_REGISTERS..=MOST_REGISTERS;
+        if !registers.is_multiple_of(REGISTER_STEP) || !range.contains(&registers) {
+            let expected = format!("expected a multiple of {REGISTER_STEP} in {range:?}");
+            return Err(self.refuse(&format!("registers is {registers}, {expected}")));
         }
-        limits.check(
-            "bytes of shared memory",
-            shared_memory,
-            limits.shared_memory,
-        )
+        if registers < first {
+            let expected = format!("expected at least the {first} that a thread begins with");
+            return Err(self.refuse(&format!("registers is {registers}, {expected}")));
+        }
+        let left = self.producer_registers();
+        if left < FEWEST_REGISTERS {
+            let of = format!("registers is {registers} in {consumers} warpgroups, which leaves");
+            let expected = format!("{left} for the one that loads, expected {FEWEST_REGISTERS}");
+            return Err(self.refuse(&format!("{of} {expected}")));
+        }
+        let needed = self.needed_registers(problem.value_dim);
+        if needed > registers {
+            let problem = format!("registers is {registers}, expected about {needed}");
+            return Err(self.refuse(&problem));
+        }
+        Ok(())
+    }
+
+    /// Scores in f32 and sums in f32; a warpgroup shares each among 128 threads. With overlap the weights of the tile
+    /// before, two to a register, live beside the scores.
+    const fn needed_registers(&self, value_dim: usize) -> usize {
+        let weights = if self.overlap { self.keys / 4 } else { 0 };
+        self.keys / 2 + weights + value_dim / 2 + OTHER_REGISTERS
     }
 
     fn refuse(&self, problem: &str) -> Error {

@@ -16,6 +16,13 @@ pub(crate) struct Softmax {
     decay: Array<f32>,
 }
 
+/// Factors of a thread's two rows.
+#[derive(CubeType, Clone, Copy)]
+pub(crate) struct Decay {
+    pub upper: f32,
+    pub lower: f32,
+}
+
 #[cube]
 impl Softmax {
     /// Rows that have seen no key yet.
@@ -86,14 +93,12 @@ impl Softmax {
         x
     }
 
-    /// What earlier exponentials of the upper row decay by.
-    pub fn upper_decay(&self) -> f32 {
-        self.decay[0]
-    }
-
-    /// What earlier exponentials of the lower row decay by.
-    pub fn lower_decay(&self) -> f32 {
-        self.decay[1]
+    /// What earlier exponentials decay by.
+    pub fn decay(&self) -> Decay {
+        Decay {
+            upper: self.decay[0],
+            lower: self.decay[1],
+        }
     }
 
     /// A number that no exponential of the last update may be missing from, not negative.

@@ -4,9 +4,7 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 use diff_flash_attn::lambda::{LambdaTensors, lambda_gradient_on_device, lambda_on_device};
-use diff_flash_attn::tuning::{
-    DeviceClass, HopperSettings, MaskKind, Pass, Schedule, Settings, hopper_shipped, shipped,
-};
+use diff_flash_attn::tuning::{DeviceClass, HopperSettings, Pass, Schedule, Settings, shipped};
 use diff_flash_attn::{DType, Inputs, Mask, Norm, Options, Tensor, Tuning, backward, forward};
 
 use crate::{Kernel, Recorder};
@@ -25,8 +23,8 @@ pub(crate) struct Case {
     pub variant: Variant,
     /// First element of each tensor in its buffer. It decides how wide loads and stores can be.
     pub offset: usize,
-    /// The forward kernel; with the portable one, the backward and λ kernels too.
-    pub schedule: Schedule,
+    /// Settings of the forward kernel for compute capability 9.0; without, the portable kernels, backward's and λ's too.
+    pub hopper: Option<HopperSettings>,
 }
 
 /// What changes the code of the kernels beside dimensions and types.
@@ -50,7 +48,7 @@ impl Case {
         let (client, inputs) = (recorder.client(), self.inputs(recorder));
         forward(client, &inputs, &self.options(false))?;
         let inference = recorder.take()?;
-        if self.schedule == Schedule::Hopper {
+        if self.hopper.is_some() {
             forward(client, &inputs, &self.options(true))?;
             let kernels = inference.into_iter().chain(recorder.take()?);
             return Ok(["", " saving"]
@@ -154,8 +152,11 @@ impl Case {
     /// The settings that the library would choose itself, given so that the report can name them.
     fn tuning(&self) -> Tuning {
         Tuning {
-            schedule: Some(self.schedule),
-            hopper_forward: self.hopper_settings(),
+            schedule: Some(match self.hopper {
+                Some(_) => Schedule::Hopper,
+                None => Schedule::Portable,
+            }),
+            hopper_forward: self.hopper,
             forward: self.settings(Pass::Forward),
             query_gradient: self.settings(Pass::QueryGradient),
             key_value_gradient: self.settings(Pass::KeyValueGradient),
@@ -178,25 +179,11 @@ impl Case {
         Some(row.settings)
     }
 
-    fn hopper_settings(&self) -> Option<HopperSettings> {
-        let mask = match self.variant.mask.sides() {
-            (Some(_), _) => MaskKind::Window,
-            (None, Some(_)) => MaskKind::Causal,
-            (None, None) => MaskKind::Full,
-        };
-        let row = hopper_shipped().find(|row| {
-            row.maps == self.variant.maps
-                && [row.head_dim, row.value_dim] == [self.head_dim, self.value_dim]
-                && row.mask == mask
-        })?;
-        Some(row.settings)
-    }
-
     /// The kernel, with the case and its own settings as its name; `saving` sets the forward kernel of training apart.
     fn named(&self, kernel: Kernel, saving: &str) -> (Kernel, String) {
         let settings = |pass: Pass| self.settings(pass).map(|settings| settings.to_string());
         let (settings, saving) = match kernel.id().short_name() {
-            "AttentionForwardHopper" => (self.hopper_settings().map(|s| s.to_string()), saving),
+            "AttentionForwardHopper" => (self.hopper.map(|settings| settings.to_string()), saving),
             "AttentionForward" => (settings(Pass::Forward), saving),
             "AttentionBackwardQuery" => (settings(Pass::QueryGradient), ""),
             "AttentionBackwardKeyValue" => (settings(Pass::KeyValueGradient), ""),

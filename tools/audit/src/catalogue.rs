@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result};
-use diff_flash_attn::tuning::{HopperShipped, MaskKind, Schedule, hopper_shipped};
+use diff_flash_attn::tuning::{HopperSettings, HopperShipped, MaskKind, hopper_shipped};
 use diff_flash_attn::{DType, Mask};
 
 use crate::case::{Case, Variant};
@@ -101,6 +101,7 @@ pub fn items(arch: Arch) -> Result<Vec<Item>> {
                     kernel,
                     settings,
                     arch,
+                    overlaps: case.hopper.is_some_and(|hopper| hopper.overlap),
                 });
             }
         }
@@ -115,7 +116,7 @@ fn cases() -> Vec<Case> {
         dtype,
         variant,
         offset,
-        schedule: Schedule::Portable,
+        hopper: None,
     };
     let mut cases = Vec::new();
     for (dims, dtype) in DIMS
@@ -135,51 +136,81 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// Every row of the table for compute capability 9.0, in both types, with all that its kernel can be asked for.
+/// Every row of the table for compute capability 9.0, in both types, with all that its kernel can be asked for; then what
+/// else changes the code.
 fn hopper_cases() -> Vec<Case> {
     let rows = hopper_shipped().flat_map(|row| [DType::BF16, DType::F16].map(|dtype| (row, dtype)));
-    let case = |(row, dtype): (HopperShipped, DType)| {
-        let (name, mask) = match (row.maps, row.mask) {
-            (2, MaskKind::Full) => ("differential norm", Mask::None),
-            (2, MaskKind::Causal) => ("differential causal norm", Mask::Causal),
-            (2, MaskKind::Window) => ("differential window norm", WINDOW),
-            (_, MaskKind::Full) => ("standard norm", Mask::None),
-            (_, MaskKind::Causal) => ("standard causal norm", Mask::Causal),
-            (_, MaskKind::Window) => ("standard window norm", WINDOW),
-        };
-        Case {
-            head_dim: row.head_dim,
-            value_dim: row.value_dim,
-            dtype,
-            variant: Variant {
-                name,
-                maps: row.maps,
-                mask,
-                ..FULL
-            },
-            offset: 0,
-            schedule: Schedule::Hopper,
-        }
+    let mut cases: Vec<Case> = rows.map(|(row, dtype)| hopper_case(row, dtype)).collect();
+    cases.extend(hopper_variants());
+    cases.extend(hopper_baselines());
+    cases
+}
+
+fn hopper_case(row: HopperShipped, dtype: DType) -> Case {
+    let (name, mask) = match (row.maps, row.mask) {
+        (2, MaskKind::Full) => ("differential norm", Mask::None),
+        (2, MaskKind::Causal) => ("differential causal norm", Mask::Causal),
+        (2, MaskKind::Window) => ("differential window norm", WINDOW),
+        (_, MaskKind::Full) => ("standard norm", Mask::None),
+        (_, MaskKind::Causal) => ("standard causal norm", Mask::Causal),
+        (_, MaskKind::Window) => ("standard window norm", WINDOW),
     };
-    let mut cases: Vec<Case> = rows.map(case).collect();
-    // What else changes the code, on one row for each number of maps.
-    let others = [
+    Case {
+        head_dim: row.head_dim,
+        value_dim: row.value_dim,
+        dtype,
+        variant: Variant {
+            name,
+            maps: row.maps,
+            mask,
+            ..FULL
+        },
+        offset: 0,
+        hopper: Some(row.settings),
+    }
+}
+
+/// One row for each number of maps, with less asked for, and with keys shared.
+fn hopper_variants() -> impl Iterator<Item = Case> {
+    let variants = [
         ("differential shared-key", 2, true),
         ("differential", 2, false),
         ("standard", 1, false),
     ];
-    cases.extend(others.map(|(name, maps, shared_key)| Case {
-        head_dim: 128,
-        value_dim: 128,
-        dtype: DType::BF16,
-        variant: Variant {
+    variants.into_iter().filter_map(|(name, maps, shared_key)| {
+        let variant = Variant {
             name,
             maps,
             shared_key,
             ..PLAIN
-        },
-        offset: 0,
-        schedule: Schedule::Hopper,
-    }));
-    cases
+        };
+        let row = hopper_row(maps, [128, 128], MaskKind::Full)?;
+        Some(Case {
+            variant,
+            ..hopper_case(row, DType::BF16)
+        })
+    })
+}
+
+/// Rows without the overlap of softmax and products: what it is measured against.
+fn hopper_baselines() -> impl Iterator<Item = Case> {
+    let rows = [
+        (2, [128, 256]),
+        (2, [64, 128]),
+        (1, [128, 256]),
+        (1, [64, 128]),
+    ];
+    rows.into_iter().filter_map(|(maps, dims)| {
+        let row = hopper_row(maps, dims, MaskKind::Causal)?;
+        let settings = HopperSettings {
+            overlap: false,
+            ..row.settings
+        };
+        Some(hopper_case(HopperShipped { settings, ..row }, DType::BF16))
+    })
+}
+
+fn hopper_row(maps: usize, dims: [usize; 2], mask: MaskKind) -> Option<HopperShipped> {
+    hopper_shipped()
+        .find(|row| (row.maps, [row.head_dim, row.value_dim], row.mask) == (maps, dims, mask))
 }

@@ -1,8 +1,8 @@
 //! What the CUDA compiler makes of every kernel that the library launches, on a machine with no GPU.
 //!
 //! The way of a kernel through this crate:
-//! 1. A [`Recorder`] pretends to be a device of an [`Arch`]; the library's public functions run on it and it keeps
-//!    the kernels they launch. So what is audited is what a user of the library would launch, settings included.
+//! 1. A [`Recorder`] pretends to be a device of an [`Arch`] (see [`pretend`]); the library's public functions run on it
+//!    and it keeps the kernels they launch. So what is audited is what a user of the library would launch, settings included.
 //! 2. [`source::emit`] writes each kernel as CUDA C++, with the compiler of CubeCL's CUDA runtime.
 //! 3. [`Nvrtc`] compiles that to PTX and machine code and reports registers, local memory and spills: [`Resources`].
 //! 4. [`Report`] is the table of them all. A kernel fails if it does not compile or if registers do not suffice.
@@ -14,6 +14,7 @@ pub mod arch;
 mod case;
 pub mod catalogue;
 pub mod nvrtc;
+pub mod pretend;
 pub mod recorder;
 pub mod report;
 pub mod resources;
@@ -22,7 +23,8 @@ pub mod source;
 
 pub use arch::Arch;
 pub use nvrtc::Nvrtc;
-pub use recorder::{Kernel, Recorder};
+pub use pretend::Kernel;
+pub use recorder::Recorder;
 pub use report::Report;
 pub use resources::Resources;
 pub use sass::Overlap;
@@ -39,6 +41,8 @@ pub struct Item {
     pub settings: String,
     /// The architecture to compile for: that of the [`Recorder`] it was launched on.
     pub arch: Arch,
+    /// Whether its exponentials are to be computed while products run.
+    pub overlaps: bool,
 }
 
 impl Item {
@@ -56,11 +60,13 @@ pub struct Audited {
     pub settings: String,
     /// Architecture of its [`Item`].
     pub arch: Arch,
+    /// Whether its [`Item`] says that exponentials are hidden.
+    pub overlaps: bool,
     /// The CUDA C++, if it got so far.
     pub source: Option<Source>,
     /// The PTX and what its machine code needs, or why there is none.
     pub outcome: Result<(String, Resources)>,
-    /// Where the machine code has products of tensor cores in flight: the exponentials meanwhile.
+    /// Where the machine code has products of warpgroups: the exponentials while one is in flight.
     pub overlap: Option<Overlap>,
 }
 
@@ -86,12 +92,12 @@ impl Audited {
         let Ok((_, needs)) = &self.outcome else {
             return Some("does not compile");
         };
-        let hides = self.overlap.is_none_or(|overlap| overlap.passes());
+        let hides = self.overlap.is_some_and(|overlap| overlap.passes());
         let faults = [
             (needs.spills(), "spills"),
             (self.overlap.is_some() && needs.stack > 0, "local memory"),
             (needs.loss, "performance loss, says the assembler"),
-            (!hides, "exponentials wait for products"),
+            (self.overlaps && !hides, "exponentials wait for products"),
             (
                 self.shared_memory() > self.arch.shared_memory(),
                 "shared memory",
@@ -120,6 +126,7 @@ pub fn audit(item: &Item, nvrtc: &Nvrtc) -> Audited {
         kernel: item.kernel.id().short_name().to_string(),
         settings: item.settings.clone(),
         arch: item.arch,
+        overlaps: item.overlaps,
         source,
         outcome: compiled.map(|compiled| (compiled.ptx, compiled.needs)),
         overlap,

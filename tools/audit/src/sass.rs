@@ -28,7 +28,7 @@ pub struct Overlap {
 }
 
 impl Overlap {
-    /// Reads machine code. `None` if it never waits with a product pending.
+    /// Reads machine code. `None` if it has no products of a warpgroup to wait for.
     ///
     /// # Errors
     /// If `cubin` is no ELF file.
@@ -59,7 +59,7 @@ impl Overlap {
                 }
                 Some(Instruction::Wait { pending }) => {
                     running = pending > 0;
-                    waits |= running;
+                    waits = true;
                 }
                 None => {}
             }
@@ -126,7 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn code_without_products_in_flight_has_no_overlap() {
-        assert_eq!(overlap(&[EX2, WAIT_0, RCP]), None);
+    fn waits_for_every_product_hide_nothing() {
+        let found = overlap(&[EX2, ARRIVE, WAIT_0, RCP, EX2]).unwrap();
+        assert_eq!((found.exponentials, found.hidden), (2, 0));
+        assert!(!found.passes());
+    }
+
+    #[test]
+    fn code_without_products_has_no_overlap() {
+        assert_eq!(overlap(&[EX2, ARRIVE, RCP]), None);
     }
 }

@@ -80,3 +80,31 @@ fn every_setting_for_hopper_is_audited() {
         }
     }
 }
+
+#[test]
+fn schedule_without_overlap_is_audited() {
+    let items = catalogue::items(Arch::Sm90a).unwrap();
+    let hopper: Vec<_> = items
+        .iter()
+        .filter(|item| item.kernel.id().short_name() == "AttentionForwardHopper")
+        .collect();
+    let shipped: Vec<_> = hopper_shipped()
+        .map(|row| row.settings.to_string())
+        .collect();
+    for item in &hopper {
+        let settings = item.settings.split(' ').next_back().unwrap().to_string();
+        // The letter stands for the overlap, and every row of the table has it.
+        assert_eq!(item.overlaps, settings.contains('o'), "{settings}");
+        assert_eq!(item.overlaps, shipped.contains(&settings), "{settings}");
+    }
+    let plain = hopper.iter().filter(|item| !item.overlaps);
+    let names: Vec<_> = plain.map(|item| item.settings.as_str()).collect();
+    for dims in ["d128 dv256 ", "d64 dv128 "] {
+        for maps in [" differential ", " standard "] {
+            let found = names
+                .iter()
+                .any(|name| name.starts_with(dims) && name.contains(maps));
+            assert!(found, "{dims}{maps}: {names:?}");
+        }
+    }
+}

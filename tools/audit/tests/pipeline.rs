@@ -90,6 +90,7 @@ fn report(launch: fn(&Client), arch: Arch, nvrtc: &Nvrtc) -> Report {
         kernel,
         settings: "test".into(),
         arch,
+        overlaps: false,
     };
     let items = recorder.take().unwrap().into_iter().map(item);
     let kernels = items.map(|item| audit::audit(&item, nvrtc)).collect();

@@ -1,19 +1,20 @@
 //! Which calls are timed, the ones that matter most first.
 
-use anyhow::Result;
-use diff_flash_attn::tuning::Schedule;
+use anyhow::{Context, Result, anyhow, ensure};
+use diff_flash_attn::tuning::{HopperSettings, MaskKind, Schedule, hopper_shipped};
 use diff_flash_attn::{
     Client, DType, Direction, Options, Problem, Tuning, device, forward_schedule,
 };
 use indicatif::ProgressBar;
 
+use crate::choice::Choice;
 use crate::clock::{Budget, time};
 use crate::data::Data;
 use crate::record::{Outcome, Record, Results, Shape, pass};
-use crate::shapes::{MODELS, Model, standard};
+use crate::shapes::{MODELS, Model, name, standard};
 use DType::{BF16, F16, F32};
 use Direction::{Backward, Forward};
-use What::{Differential, Portable, Standard};
+use What::{Differential, InTurn, Portable, Standard};
 
 /// Who computes what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ enum What {
     Differential,
     /// Differential attention by the portable kernel, where the library takes another.
     Portable,
+    /// Differential attention by the kernel for compute capability 9.0, products and softmax one after the other.
+    InTurn,
     /// Standard attention of the same model width.
     Standard,
 }
@@ -31,6 +34,7 @@ impl What {
         match self {
             Differential => "ours",
             Portable => "ours_portable",
+            InTurn => "ours_no_overlap",
             Standard => "ours_standard",
         }
     }
@@ -42,6 +46,27 @@ impl What {
             _ => *differential,
         }
     }
+
+    fn tuning(self, problem: &Problem) -> Result<Tuning> {
+        let schedule = (self == Portable).then_some(Schedule::Portable);
+        let hopper_forward = (self == InTurn).then(|| in_turn(problem)).transpose()?;
+        Ok(Tuning {
+            schedule,
+            hopper_forward,
+            ..Tuning::default()
+        })
+    }
+}
+
+/// The table's settings for a causal mask, without their overlap.
+fn in_turn(problem: &Problem) -> Result<HopperSettings> {
+    let of = (problem.maps, problem.head_dim, problem.value_dim);
+    let row = hopper_shipped()
+        .find(|row| (row.maps, row.head_dim, row.value_dim) == of && row.mask == MaskKind::Causal);
+    Ok(HopperSettings {
+        overlap: false,
+        ..row.context("no settings for these dimensions")?.settings
+    })
 }
 
 /// Calls on one model that read the same buffers.
@@ -49,9 +74,32 @@ struct Group {
     model: &'static Model,
     dtype: DType,
     what: What,
-    /// Length, whether causal, direction.
-    calls: Vec<(usize, bool, Direction)>,
+    calls: Vec<Call>,
 }
+
+/// What is timed of a group.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    /// Sequences in the batch, which always has all tokens: the more, the shorter.
+    batch: usize,
+    causal: bool,
+    direction: Direction,
+}
+
+const fn call(batch: usize, causal: bool, direction: Direction) -> Call {
+    Call {
+        batch,
+        causal,
+        direction,
+    }
+}
+
+const fn causal(batch: usize) -> Call {
+    call(batch, true, Forward)
+}
+
+const FULL: Call = call(2, false, Forward);
+const BACKWARD: Call = call(4, true, Backward);
 
 /// Every group, in order of interest.
 fn plan() -> Vec<Group> {
@@ -61,33 +109,34 @@ fn plan() -> Vec<Group> {
         what,
         calls: calls.to_vec(),
     };
-    let causal = |len| (len, true, Forward);
-    let long = [2048, 4096, 8192, 16_384].map(causal);
     let mut groups = vec![];
     for model in &MODELS {
-        let mut calls = long.to_vec();
+        let mut calls = [8, 4, 2, 1].map(causal).to_vec();
         if model.window.is_none() {
-            calls.push((8192, false, Forward));
+            calls.push(FULL);
         }
-        calls.push((4096, true, Backward));
+        calls.push(BACKWARD);
         groups.push(group(model, BF16, Differential, &calls));
-        groups.push(group(model, BF16, Portable, &[causal(4096)]));
+        groups.push(group(model, BF16, Portable, &[causal(4)]));
+        if model.window.is_none() {
+            groups.push(group(model, BF16, InTurn, &[causal(2)]));
+        }
     }
     for model in &MODELS {
         if model.window.is_some() {
             continue;
         }
-        let mut calls = vec![causal(4096), causal(8192), (8192, false, Forward)];
+        let mut calls = vec![causal(4), causal(2), FULL];
         // The gradient of the output of DIFF V2's counterpart is twice as large as the buffer.
         if !model.shared_key {
-            calls.push((4096, true, Backward));
+            calls.push(BACKWARD);
         }
         groups.push(group(model, BF16, Standard, &calls));
     }
     for dtype in [F16, F32] {
         for model in [&MODELS[1], &MODELS[0]] {
-            let lengths = [1024, 2048, 4096, 8192, 16_384].map(causal);
-            let backward = [1024, 4096].map(|len| (len, true, Backward));
+            let lengths = [16, 8, 4, 2, 1].map(causal);
+            let backward = [call(16, true, Backward), BACKWARD];
             let calls = [&lengths[..], &backward].concat();
             groups.push(group(model, dtype, Differential, &calls));
         }
@@ -95,76 +144,95 @@ fn plan() -> Vec<Group> {
     groups
 }
 
-/// Times everything that fits the budget.
-pub(crate) fn run(client: &Client, budget: &Budget, results: &mut Results) {
-    let groups = plan();
+/// Times everything that is chosen and fits the budget.
+pub(crate) fn run(client: &Client, choice: &Choice, budget: &Budget, results: &mut Results) {
+    let mut groups = plan();
+    for group in &mut groups {
+        group.choose(choice);
+    }
     let calls = groups.iter().map(|group| group.calls.len()).sum::<usize>();
     let progress = ProgressBar::new(calls as u64);
     for group in &groups {
-        results.results.extend(group.run(client, budget, &progress));
+        let records = group.run(client, choice.tokens, budget, &progress);
+        results.results.extend(records);
     }
     progress.finish_and_clear();
 }
 
 impl Group {
-    fn run(&self, client: &Client, budget: &Budget, progress: &ProgressBar) -> Vec<Record> {
+    /// Leaves out what is not wanted.
+    fn choose(&mut self, choice: &Choice) {
+        let calls = self.calls.clone();
+        let wanted = |call: &Call| {
+            let problem = self.differential(call, choice.tokens);
+            let (model, provider) = (self.model.name, self.what.provider());
+            let (problem, pass) = (name(&problem), pass(call.direction));
+            choice.takes(&format!("{model} {problem} {provider} {pass}"))
+        };
+        self.calls = calls.into_iter().filter(wanted).collect();
+    }
+
+    fn differential(&self, call: &Call, tokens: usize) -> Problem {
+        let size = [call.batch, tokens / call.batch];
+        self.model.problem(size, call.causal, self.dtype)
+    }
+
+    fn run(
+        &self,
+        client: &Client,
+        tokens: usize,
+        budget: &Budget,
+        progress: &ProgressBar,
+    ) -> Vec<Record> {
         let mut data = None;
         let mut records = vec![];
-        for &(len, causal, direction) in &self.calls {
-            let differential = self.model.problem(len, causal, self.dtype);
+        for call in &self.calls {
+            let differential = self.differential(call, tokens);
             let problem = self.what.problem(&differential);
-            let outcome = if budget.is_spent() {
-                Outcome::skipped("no time left")
+            let measured = if budget.is_spent() {
+                Err(anyhow!("no time left"))
             } else {
-                self.measure(client, &mut data, &problem, direction)
-                    .unwrap_or_else(|error| Outcome::skipped(&format!("{error:#}")))
+                self.measure(client, &mut data, &problem, call.direction)
             };
-            records.push(self.record(client, &differential, direction, outcome));
+            records.push(self.record(client, &differential, call.direction, measured));
             progress.inc(1);
         }
         records
     }
 
+    /// Which forward kernel is taken, and the times.
     fn measure(
         &self,
         client: &Client,
         data: &mut Option<Data>,
         problem: &Problem,
         direction: Direction,
-    ) -> Result<Outcome> {
+    ) -> Result<(Option<Schedule>, Outcome)> {
         problem.dtype.check(client)?;
         if data.is_none() {
             *data = Some(Data::random(client, problem)?);
         }
         let data = data.as_ref().expect("just made");
-        let options = Options {
+        let default = Options {
             mask: problem.mask,
-            tuning: Tuning {
-                schedule: (self.what == Portable).then_some(Schedule::Portable),
-                ..Tuning::default()
-            },
             ..Options::default()
+        };
+        let options = Options {
+            tuning: self.what.tuning(problem)?,
+            ..default
         };
         let flops = problem.flops(direction);
         if direction == Backward {
             let call = data.backward(problem, options)?;
-            return Ok(Outcome::timed(time(client, &call)?, flops, None));
+            return Ok((None, Outcome::of(time(client, &call), flops)));
         }
         let (inputs, call) = data.forward(problem, options)?;
         let schedule = forward_schedule(client, &inputs, &options)?;
         if self.what == Portable {
-            let default = forward_schedule(
-                client,
-                &inputs,
-                &Options {
-                    mask: problem.mask,
-                    ..Options::default()
-                },
-            )?;
-            anyhow::ensure!(default != Schedule::Portable, "the library takes it anyway");
+            let default = forward_schedule(client, &inputs, &default)?;
+            ensure!(default != Schedule::Portable, "the library takes it anyway");
         }
-        let times = time(client, &call)?;
-        Ok(Outcome::timed(times, flops, Some(schedule.to_string())))
+        Ok((Some(schedule), Outcome::of(time(client, &call), flops)))
     }
 
     fn record(
@@ -172,8 +240,10 @@ impl Group {
         client: &Client,
         differential: &Problem,
         direction: Direction,
-        outcome: Outcome,
+        measured: Result<(Option<Schedule>, Outcome)>,
     ) -> Record {
+        let refused = |error| (None, Outcome::skipped(&format!("{error:#}")));
+        let (schedule, outcome) = measured.unwrap_or_else(refused);
         Record {
             provider: self.what.provider().into(),
             model: self.model.name,
@@ -181,6 +251,7 @@ impl Group {
             dtype: self.dtype.to_string(),
             pass: pass(direction),
             device: device::describe(client),
+            schedule: schedule.map(|schedule| schedule.to_string()),
             outcome,
         }
     }

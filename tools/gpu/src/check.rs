@@ -1,52 +1,77 @@
 //! Results against the `f64` reference, and against themselves.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ops::AddAssign;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 
+use checks::cases::Case;
+use checks::device::{Layout, forward_checks, run as compute, run_forward};
+use checks::selection::selection;
+use checks::tolerance::Check;
 use diff_flash_attn::tuning::{HopperShipped, MaskKind, Schedule, hopper_shipped};
 use diff_flash_attn::{
     Client, DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, forward_schedule,
 };
 use indicatif::ProgressBar;
 
+use crate::choice::Choice;
 use crate::clock::Budget;
-use crate::common::cases::Case;
-use crate::common::device::{Layout, checks, run as compute};
-use crate::common::selection::selection;
-use crate::common::tolerance::Check;
+use crate::shapes::name;
 
-/// What one comparison found: its name, and each tensor's check or why there is none.
-type Found = (String, Result<Vec<Check>, String>);
+/// What was computed and compared, or why it was not.
+type Found = Result<Vec<Check>, String>;
 
-/// Checks everything; how much was wrong.
-pub(crate) fn run(client: &Client, repeats: usize, budget: &Budget) -> usize {
-    // What panics is reported as a line, and once.
-    std::panic::set_hook(Box::new(|_| ()));
-    let portable = compare_all("every kernel", selection().len(), budget, |i| {
-        let launch = &selection()[i];
-        (
-            launch.choices().join(", "),
-            caught(|| launch.compare(client, i as u64).1),
-        )
-    });
-    portable + hopper(client, budget) + repeated(client, repeats, budget)
+/// Comparisons.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Count {
+    pub(crate) compared: usize,
+    /// Results that were wrong, or that there was none of.
+    pub(crate) wrong: usize,
 }
 
-/// Every row of the table for compute capability 9.0; how many are wrong.
-fn hopper(client: &Client, budget: &Budget) -> usize {
+impl AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.compared += other.compared;
+        self.wrong += other.wrong;
+    }
+}
+
+/// Checks everything that is chosen.
+pub(crate) fn run(client: &Client, choice: &Choice, repeats: usize, budget: &Budget) -> Count {
+    // What panics is reported as a line, and once.
+    let hook = take_hook();
+    set_hook(Box::new(|_| ()));
+    let mut count = every_kernel(client, choice, budget);
+    count += hopper(client, choice, budget);
+    count += repeated(client, choice, repeats, budget);
+    set_hook(hook);
+    count
+}
+
+/// The kernels that the library takes by itself, each for some problems of every kind.
+fn every_kernel(client: &Client, choice: &Choice, budget: &Budget) -> Count {
+    let launches = selection();
+    let names = launches.iter().map(|launch| launch.choices().join(", "));
+    compare_all("every kernel", names, choice, budget, |i| {
+        caught(|| launches[i].compare(client, i as u64).1)
+    })
+}
+
+/// Every row of the table for compute capability 9.0, in both types, with all that it saves for backward.
+fn hopper(client: &Client, choice: &Choice, budget: &Budget) -> Count {
     let what = "compute capability 9.0";
     if let Err(reason) = takes_hopper(client) {
         println!("{what}: SKIPPED: {reason}");
-        return 0;
+        return Count::default();
     }
-    let rows: Vec<_> = hopper_shipped().collect();
-    compare_all(what, 2 * rows.len(), budget, |i| {
-        let dtype = [DType::BF16, DType::F16][i % 2];
-        let (case, layout) = hopper_case(&rows[i / 2], i, dtype);
-        let name = format!("{:?}", case.problem);
-        (
-            name,
-            caught(|| checks(&case, &compute(client, &case, layout, HOPPER))),
-        )
+    let rows = hopper_shipped().flat_map(|row| [DType::BF16, DType::F16].map(|dtype| (row, dtype)));
+    let cases: Vec<_> = rows
+        .enumerate()
+        .map(|(i, (row, dtype))| hopper_case(&row, i, dtype, choice))
+        .collect();
+    let names = cases.iter().map(|(case, _)| name(&case.problem));
+    compare_all(what, names, choice, budget, |i| {
+        let (case, layout) = &cases[i];
+        caught(|| forward_checks(case, &run_forward(client, case, *layout, HOPPER)))
     })
 }
 
@@ -71,13 +96,22 @@ const HOPPER: Tuning = Tuning {
     key_value_gradient: None,
 };
 
-/// Compares `count` results; how many are wrong or could not be computed.
-fn compare_all(what: &str, count: usize, budget: &Budget, found: impl Fn(usize) -> Found) -> usize {
-    let progress = ProgressBar::new(count as u64);
+/// Compares those results that are chosen by name.
+fn compare_all(
+    what: &str,
+    names: impl Iterator<Item = String>,
+    choice: &Choice,
+    budget: &Budget,
+    found: impl Fn(usize) -> Found,
+) -> Count {
+    let names: Vec<_> = names.enumerate().collect();
+    let all = names.len();
+    let chosen = names.into_iter().filter(|(_, name)| choice.takes(name));
+    let chosen: Vec<_> = chosen.collect();
+    let progress = ProgressBar::new(chosen.len() as u64);
     let (mut compared, mut wrong) = (0, vec![]);
-    for i in (0..count).take_while(|_| !budget.is_spent()) {
-        let (name, found) = found(i);
-        match found {
+    for (i, name) in chosen.iter().take_while(|_| !budget.is_spent()) {
+        match found(*i) {
             Ok(checks) => {
                 let bad = checks.iter().filter(|check| !check.passes());
                 wrong.extend(bad.map(|check| format!("{name} {check}")));
@@ -88,12 +122,13 @@ fn compare_all(what: &str, count: usize, budget: &Budget, found: impl Fn(usize) 
         progress.inc(1);
     }
     progress.finish_and_clear();
-    if compared < count {
+    if compared < chosen.len() {
         println!("{what}: SKIPPED from number {compared} on: no time left");
     }
     wrong.iter().for_each(|line| println!("  {line}"));
-    println!("{what}: {compared} compared, {} wrong", wrong.len());
-    wrong.len()
+    let wrong = wrong.len();
+    println!("{what}: {compared} of {all} compared, {wrong} wrong");
+    Count { compared, wrong }
 }
 
 /// What a computation gives, or its panic's message.
@@ -110,8 +145,9 @@ fn caught<T>(compute: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 /// A problem of several tiles for a row of the table, with tails; everything else varies with `i`.
-fn hopper_case(row: &HopperShipped, i: usize, dtype: DType) -> (Case, Layout) {
-    let [query_len, key_len] = [[190, 333], [257, 257], [130, 700], [401, 190]][i % 4];
+fn hopper_case(row: &HopperShipped, i: usize, dtype: DType, choice: &Choice) -> (Case, Layout) {
+    let lengths = [[190, 333], [257, 257], [130, 700], [401, 190]][i % 4];
+    let [query_len, key_len] = lengths.map(|len| choice.at_most(len));
     let mask = match row.mask {
         MaskKind::Full => Mask::None,
         MaskKind::Causal => Mask::Causal,
@@ -146,12 +182,12 @@ fn hopper_case(row: &HopperShipped, i: usize, dtype: DType) -> (Case, Layout) {
     (case, layout)
 }
 
-/// Computes two problems again and again: the bits must not move. How many did.
-fn repeated(client: &Client, repeats: usize, budget: &Budget) -> usize {
+/// Computes two problems again and again: the bits must not move.
+fn repeated(client: &Client, choice: &Choice, repeats: usize, budget: &Budget) -> Count {
     let problem = Problem {
         batch: 1,
-        query_len: 777,
-        key_len: 777,
+        query_len: choice.at_most(777),
+        key_len: choice.at_most(777),
         heads: 4,
         kv_heads: 2,
         head_dim: 128,
@@ -172,33 +208,33 @@ fn repeated(client: &Client, repeats: usize, budget: &Budget) -> usize {
         dtype: DType::F32,
         ..problem
     };
-    [problem, small]
-        .iter()
-        .filter(|problem| problem.dtype.check(client).is_ok())
-        .map(|problem| moved(client, problem, repeats, budget))
-        .sum()
+    let mut count = Count::default();
+    for problem in [problem, small] {
+        if problem.dtype.check(client).is_ok() && choice.takes(&name(&problem)) {
+            count += moved(client, &problem, repeats, budget);
+        }
+    }
+    count
 }
 
-fn moved(client: &Client, problem: &Problem, repeats: usize, budget: &Budget) -> usize {
+fn moved(client: &Client, problem: &Problem, repeats: usize, budget: &Budget) -> Count {
     let case = Case::random(*problem, &[1, problem.query_len, problem.heads], true, 3);
     let results = || compute(client, &case, Layout::Interleaved, Tuning::default());
-    let name = format!(
-        "d {} dv {} {}, {repeats} times",
-        problem.head_dim, problem.value_dim, problem.dtype
-    );
+    let name = format!("{}, {repeats} times", name(problem));
+    let mut count = Count::default();
     let first = match caught(results) {
         Ok(first) => first,
         Err(reason) => {
             println!("{name}: {reason}");
-            return 1;
+            count.wrong += 1;
+            return count;
         }
     };
-    let mut done = 0;
-    let mut moved = 0;
-    while done < repeats && !budget.is_spent() {
-        moved += usize::from(caught(results).as_ref() != Ok(&first));
-        done += 1;
+    while count.compared < repeats && !budget.is_spent() {
+        count.wrong += usize::from(caught(results).as_ref() != Ok(&first));
+        count.compared += 1;
     }
-    println!("{name}: {done} compared, {moved} with other bits");
-    moved
+    let Count { compared, wrong } = count;
+    println!("{name}: {compared} compared, {wrong} with other bits");
+    count
 }

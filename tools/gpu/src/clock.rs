@@ -5,22 +5,34 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use diff_flash_attn::Client;
 
-/// The time that the whole run may take.
+/// The time that a part of the run may take.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Budget {
     start: Instant,
-    total: Duration,
+    end: Instant,
 }
 
 impl Budget {
     pub(crate) fn new(seconds: u64) -> Self {
+        let start = Instant::now();
         Self {
-            start: Instant::now(),
-            total: Duration::from_secs(seconds),
+            start,
+            end: start + Duration::from_secs(seconds),
+        }
+    }
+
+    /// So much of what is left, for one of several that have to share it.
+    pub(crate) fn part(&self, of: f64) -> Self {
+        let now = Instant::now();
+        let left = self.end.saturating_duration_since(now);
+        Self {
+            start: now,
+            end: now + left.mul_f64(of),
         }
     }
 
     pub(crate) fn is_spent(&self) -> bool {
-        self.start.elapsed() > self.total
+        Instant::now() > self.end
     }
 
     pub(crate) fn spent(&self) -> String {
@@ -71,7 +83,7 @@ fn measure(client: &Client, calls: usize, call: &Call<'_>) -> Result<f64> {
     let work = || (0..calls).try_for_each(|_| call());
     let (outcome, profile) = client
         .profile(work, "attention")
-        .map_err(|error| anyhow!("{error:?}"))?;
+        .map_err(|error| anyhow!("computed, not timed: {error}"))?;
     outcome?;
     let ticks = pollster::block_on(profile.resolve());
     let duration = ticks.context("the device measured nothing")?.duration();

@@ -1,6 +1,7 @@
 //! What measured: GPU, driver, CUDA, date and version of the library.
 
 use core::fmt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde::Serialize;
@@ -50,10 +51,14 @@ fn output(program: &str, arguments: &[&str]) -> String {
     text.lines().next().unwrap_or("unknown").trim().to_string()
 }
 
+/// Where a CUDA toolkit is.
+pub(crate) fn cuda_folder() -> PathBuf {
+    std::env::var_os("CUDA_PATH").map_or("/usr/local/cuda".into(), PathBuf::from)
+}
+
 /// The version that the toolkit's folder names.
 fn cuda_version() -> Option<String> {
-    let root = std::env::var("CUDA_PATH").unwrap_or_else(|_| "/usr/local/cuda".into());
-    let text = std::fs::read_to_string(format!("{root}/version.json")).ok()?;
+    let text = std::fs::read_to_string(cuda_folder().join("version.json")).ok()?;
     let json: serde_json::Value = serde_json::from_str(&text).ok()?;
     Some(json["cuda"]["version"].as_str()?.to_string())
 }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod check;
+mod choice;
 mod clock;
 mod data;
 mod machine;
@@ -10,16 +11,17 @@ mod record;
 mod shapes;
 mod table;
 
-#[path = "../../../tests/common/mod.rs"]
-mod common;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use audit::{Arch, Nvrtc};
 use clap::{Parser, ValueEnum};
 use diff_flash_attn::{Client, device};
+use simulator::Simulator;
 
+use check::Count;
+use choice::Choice;
 use clock::Budget;
 use machine::Machine;
 use record::Results;
@@ -46,9 +48,11 @@ struct Cli {
     /// How often a result is computed again to compare its bits.
     #[arg(long, default_value_t = 200)]
     repeats: usize,
-    /// No measurement is begun after this many seconds.
+    /// No check or measurement is begun after this many seconds.
     #[arg(long, default_value_t = 450)]
     seconds: u64,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 /// Runtimes.
@@ -58,6 +62,8 @@ enum Way {
     Cuda,
     /// wgpu's adapter: Vulkan, Metal or DirectX 12.
     Vulkan,
+    /// A CUDA device of compute capability 9.0 in the PTX simulator: results, slowly, and no times.
+    Ptxsim,
 }
 
 impl Way {
@@ -74,7 +80,29 @@ impl Way {
                 );
                 Ok(client)
             }
+            Way::Ptxsim => {
+                let nvrtc = Nvrtc::open(&machine::cuda_folder())?;
+                Ok(Simulator::new(Arch::Sm90a, nvrtc)?.client().clone())
+            }
         }
+    }
+}
+
+/// The parts of the time that one of several devices has, and of that its checks: the rest is the benchmark's at least.
+const FIRST_DEVICE: f64 = 0.75;
+const CHECKS: f64 = 0.6;
+
+impl Cli {
+    /// Those that are there; says why others are not.
+    fn devices(&self) -> Vec<Client> {
+        let client = |way: &Way| match way.client(self.software) {
+            Ok(client) => Some(client),
+            Err(reason) => {
+                println!("{way:?}: SKIPPED: {reason:#}");
+                None
+            }
+        };
+        self.device.iter().filter_map(client).collect()
     }
 }
 
@@ -89,27 +117,23 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether there was a device and nothing on it was wrong.
+/// Whether there was a device with something to do, and nothing on it was wrong.
 fn run(cli: &Cli) -> Result<bool> {
     let budget = Budget::new(cli.seconds);
     let mut results = Results::new(Machine::read());
     println!("{}", results.machine);
-    let (mut devices, mut wrong) = (0, 0);
-    for way in &cli.device {
-        let client = match way.client(cli.software) {
-            Ok(client) => client,
-            Err(reason) => {
-                println!("\n{way:?}: SKIPPED: {reason:#}");
-                continue;
-            }
-        };
-        devices += 1;
-        println!("\n{way:?}: {}", device::describe(&client));
+    let devices = cli.devices();
+    let mut count = Count::default();
+    for (i, client) in devices.iter().enumerate() {
+        let last = i + 1 == devices.len();
+        let budget = budget.part(if last { 1.0 } else { FIRST_DEVICE });
+        println!("\n{}", device::describe(client));
         if !cli.no_check {
-            wrong += check::run(&client, cli.repeats, &budget);
+            let budget = budget.part(if cli.no_bench { 1.0 } else { CHECKS });
+            count += check::run(client, &cli.choice, cli.repeats, &budget);
         }
         if !cli.no_bench {
-            bench::run(&client, &budget, &mut results);
+            bench::run(client, &cli.choice, &budget, &mut results);
             results.write(&cli.json)?;
         }
     }
@@ -117,6 +141,12 @@ fn run(cli: &Cli) -> Result<bool> {
         println!("\n{}", table::render(&results));
         println!("times: {}", cli.json.display());
     }
-    println!("{devices} devices, {wrong} wrong, {}", budget.spent());
-    Ok(devices > 0 && wrong == 0)
+    let (Count { compared, wrong }, timed) = (count, results.timed());
+    println!(
+        "{} devices, {compared} results compared, {wrong} wrong, {timed} calls timed, {}",
+        devices.len(),
+        budget.spent()
+    );
+    let something = compared + results.results.len() > 0;
+    Ok(something && wrong == 0)
 }

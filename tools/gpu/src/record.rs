@@ -23,6 +23,15 @@ impl Results {
         Self { machine, results }
     }
 
+    /// How many calls have a time.
+    pub(crate) fn timed(&self) -> usize {
+        let times = self
+            .results
+            .iter()
+            .filter_map(|record| record.outcome.median());
+        times.count()
+    }
+
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)?;
         fs::write(path, text).with_context(|| path.display().to_string())
@@ -40,6 +49,9 @@ pub(crate) struct Record {
     pub(crate) pass: &'static str,
     /// The line that describes the device.
     pub(crate) device: String,
+    /// Which forward kernel it took, timed or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) schedule: Option<String>,
     #[serde(flatten)]
     pub(crate) outcome: Outcome,
 }
@@ -55,9 +67,6 @@ pub(crate) enum Outcome {
         reps: usize,
         /// Of the products that the problem needs, masked pairs left out.
         tflops_nominal: f64,
-        /// Which forward kernel it took.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        schedule: Option<String>,
     },
     Skipped {
         skipped: String,
@@ -65,14 +74,18 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn timed(times: Times, flops: u64, schedule: Option<String>) -> Self {
+    /// The times of so many floating-point operations, or why there are none.
+    pub(crate) fn of(times: Result<Times>, flops: u64) -> Self {
+        let times = match times {
+            Ok(times) => times,
+            Err(error) => return Self::skipped(&format!("{error:#}")),
+        };
         Self::Timed {
             median_ms: times.median,
             p20_ms: times.p20,
             p80_ms: times.p80,
             reps: times.repeats,
             tflops_nominal: flops as f64 / times.median / 1e9,
-            schedule,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use diff_flash_attn::{DType, Mask, Problem};
 
-/// Attention of one model, with as many sequences as fill 16,384 tokens.
+/// Attention of one model.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Model {
     pub(crate) name: &'static str,
@@ -14,9 +14,6 @@ pub(crate) struct Model {
     /// Keys that a query sees, its own included, if not all before it.
     pub(crate) window: Option<usize>,
 }
-
-/// Tokens of a batch.
-const TOKENS: usize = 16_384;
 
 /// The models: the paper's 3B, Phi-4-mini-flash with and without its window, DIFF V2.
 pub(crate) const MODELS: [Model; 4] = [
@@ -55,8 +52,8 @@ pub(crate) const MODELS: [Model; 4] = [
 ];
 
 impl Model {
-    /// Differential attention over sequences of `len` tokens.
-    pub(crate) fn problem(&self, len: usize, causal: bool, dtype: DType) -> Problem {
+    /// Differential attention over `batch` sequences of `len` tokens.
+    pub(crate) fn problem(&self, [batch, len]: [usize; 2], causal: bool, dtype: DType) -> Problem {
         let mask = match (self.window, causal) {
             (Some(window), _) => Mask::Window {
                 left: Some(window - 1),
@@ -67,7 +64,7 @@ impl Model {
         };
         let (head_dim, value_dim) = self.dims;
         Problem {
-            batch: TOKENS / len,
+            batch,
             query_len: len,
             key_len: len,
             heads: self.heads,
@@ -82,6 +79,32 @@ impl Model {
             norm: None,
         }
     }
+}
+
+/// A problem in words, as far as its kernel and its time depend on it.
+pub(crate) fn name(problem: &Problem) -> String {
+    let Problem {
+        batch,
+        query_len,
+        key_len,
+        head_dim,
+        value_dim,
+        maps,
+        dtype,
+        ..
+    } = problem;
+    let mask = match problem.mask {
+        Mask::None => "full",
+        Mask::Causal => "causal",
+        Mask::Window { .. } => "window",
+    };
+    let maps = ["standard", "differential"][maps - 1];
+    let key = if problem.shared_key {
+        " shared-key"
+    } else {
+        ""
+    };
+    format!("d{head_dim} dv{value_dim} {dtype} {mask} {maps}{key} {batch}×{query_len}×{key_len}")
 }
 
 /// Standard attention whose projections are as wide: twice the query heads of the same dimension. Values are halved with

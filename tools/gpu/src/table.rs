@@ -19,6 +19,7 @@ pub(crate) fn render(results: &Results) -> String {
         "ms",
         "TFLOP/s",
         "/ portable",
+        "/ no overlap",
         "/ standard",
     ];
     table.set_header(titles);
@@ -47,23 +48,32 @@ fn cells(record: &Record, results: &Results) -> Vec<String> {
         mask,
         format!("{}×{}", shape.B, shape.Nq),
         record.dtype.clone(),
+        record.schedule.clone().unwrap_or_default(),
     ];
     match &record.outcome {
         Outcome::Timed {
             median_ms,
             tflops_nominal,
-            schedule,
             ..
         } => cells.extend([
-            schedule.clone().unwrap_or_default(),
-            format!("{median_ms:.3}"),
-            format!("{tflops_nominal:.1}"),
+            digits(*median_ms),
+            digits(*tflops_nominal),
             ratio(record, results, "ours_portable"),
+            ratio(record, results, "ours_no_overlap"),
             ratio(record, results, "ours_standard"),
         ]),
-        Outcome::Skipped { skipped } => cells.push(format!("skipped: {skipped}")),
+        Outcome::Skipped { skipped } => {
+            cells.extend([const { String::new() }; 5]);
+            cells.push(format!("skipped: {skipped}"));
+        }
     }
     cells
+}
+
+/// Three digits, and those before the point.
+fn digits(x: f64) -> String {
+    let places = (2.0 - x.log10().floor()).clamp(0.0, 6.0);
+    format!("{x:.*}", places as usize)
 }
 
 /// Time of a record divided by that of another provider for the same.

@@ -1,14 +1,12 @@
 //! The forward kernel for compute capability 9.0, as the library launches it, in the simulator against the reference.
 
-#[path = "../../../tests/common/mod.rs"]
-mod common;
 mod device;
 
 use audit::Arch;
-use common::cases::Case;
-use common::device::{Layout, checks, forward_checks, inputs, options, run, run_forward};
-use common::tolerance::assert_all;
-use diff_flash_attn::tuning::{HopperSettings, Schedule};
+use checks::cases::Case;
+use checks::device::{Layout, checks, forward_checks, inputs, options, run, run_forward};
+use checks::tolerance::assert_all;
+use diff_flash_attn::tuning::{HopperSettings, MaskKind, Schedule, hopper_shipped};
 use diff_flash_attn::{
     DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, forward, forward_into,
     forward_schedule,
@@ -210,34 +208,138 @@ fn outputs_of_any_strides() {
     }
 }
 
+/// Settings that the kernel takes for any dimensions of the table.
+const SETTINGS: HopperSettings = HopperSettings {
+    keys: 64,
+    key_stages: 2,
+    value_stages: 2,
+    consumers: 2,
+    cluster: 1,
+    registers: 240,
+    overlap: true,
+    turns: false,
+};
+
+/// Asks for settings, and thereby for the kernel.
+fn by_hand(settings: HopperSettings) -> Tuning {
+    Tuning {
+        hopper_forward: Some(settings),
+        ..Tuning::default()
+    }
+}
+
 #[test]
 fn settings_by_hand() {
     let Some(device) = hopper() else { return };
-    let settings = |keys, key_stages, value_stages, consumers, cluster, turns| HopperSettings {
-        keys,
-        key_stages,
-        value_stages,
-        consumers,
-        cluster,
-        turns,
-    };
-    let by_hand = [
-        (2, settings(16, 2, 3, 2, 1, false)),
-        (2, settings(48, 4, 2, 2, 2, true)),
-        (2, settings(176, 2, 2, 2, 1, true)),
-        (1, settings(64, 2, 2, 3, 2, true)),
-        (1, settings(80, 3, 5, 2, 1, false)),
+    let settings = [
+        (
+            2,
+            HopperSettings {
+                keys: 16,
+                value_stages: 3,
+                registers: 168,
+                ..SETTINGS
+            },
+        ),
+        (
+            2,
+            HopperSettings {
+                keys: 48,
+                key_stages: 4,
+                cluster: 2,
+                registers: 232,
+                turns: true,
+                ..SETTINGS
+            },
+        ),
+        (
+            2,
+            HopperSettings {
+                keys: 176,
+                turns: true,
+                ..SETTINGS
+            },
+        ),
+        (
+            1,
+            HopperSettings {
+                consumers: 3,
+                cluster: 2,
+                registers: 160,
+                turns: true,
+                ..SETTINGS
+            },
+        ),
+        (
+            1,
+            HopperSettings {
+                keys: 80,
+                key_stages: 3,
+                value_stages: 5,
+                ..SETTINGS
+            },
+        ),
     ];
-    for (maps, settings) in by_hand {
-        let (mut case, layout) = case(0, [64, 128], maps);
-        case.problem.key_len = 200;
-        let tuning = Tuning {
-            schedule: None,
-            hopper_forward: Some(settings),
-            ..HOPPER
+    for (maps, settings) in settings {
+        compare_by_hand(&device, maps, settings);
+    }
+}
+
+/// Products and softmax one after the other, in every arrangement of warpgroups and cubes.
+#[test]
+fn settings_without_overlap() {
+    let Some(device) = hopper() else { return };
+    let plain = HopperSettings {
+        keys: 48,
+        overlap: false,
+        ..SETTINGS
+    };
+    for (cluster, turns) in [(1, false), (2, true)] {
+        let settings = HopperSettings {
+            cluster,
+            turns,
+            ..plain
         };
-        let ours = run_forward(device.client(), &case, layout, tuning);
-        assert_all(&settings.to_string(), &forward_checks(&case, &ours));
+        let three = HopperSettings {
+            consumers: 3,
+            registers: 152,
+            ..settings
+        };
+        for (maps, settings) in [(2, settings), (1, settings), (1, three)] {
+            compare_by_hand(&device, maps, settings);
+        }
+    }
+}
+
+fn compare_by_hand(device: &Simulator, maps: usize, settings: HopperSettings) {
+    let (mut case, layout) = case(0, [64, 128], maps);
+    case.problem.key_len = 200;
+    let ours = run_forward(device.client(), &case, layout, by_hand(settings));
+    assert_all(&settings.to_string(), &forward_checks(&case, &ours));
+}
+
+/// Every row of the table for a causal mask, without the overlap that it ships with.
+#[test]
+fn dimensions_without_overlap() {
+    let Some(device) = hopper() else { return };
+    let rows = hopper_shipped().filter(|row| row.mask == MaskKind::Causal);
+    for (i, row) in rows.enumerate() {
+        assert!(row.settings.overlap, "{}", row.settings);
+        let settings = HopperSettings {
+            overlap: false,
+            ..row.settings
+        };
+        let dims = [row.head_dim, row.value_dim];
+        let (case, _) = case(i % 4, dims, row.maps);
+        let problem = Problem {
+            mask: Mask::Causal,
+            ..case.problem
+        };
+        let case = Case::random(problem, &case.lambda_shape, case.gamma.is_some(), i as u64);
+        let layout = Layout::Interleaved;
+        let ours = run_forward(device.client(), &case, layout, by_hand(settings));
+        let name = format!("{dims:?}, {} maps, {settings}", row.maps);
+        assert_all(&name, &forward_checks(&case, &ours));
     }
 }
 
@@ -383,55 +485,114 @@ fn refusals_say_why() {
 fn settings_that_cannot_be() {
     let Some(device) = hopper() else { return };
     let (_, inputs, options) = taken(&device, Layout::Interleaved);
-    let good = HopperSettings {
-        keys: 64,
-        key_stages: 2,
-        value_stages: 2,
-        consumers: 2,
-        cluster: 1,
-        turns: false,
+    let standard = Tensor::empty(device.client(), DType::BF16, &[1, 9, 1, 64]);
+    let standard = Inputs::standard(standard.clone(), standard.clone(), standard);
+    let three = HopperSettings {
+        consumers: 3,
+        ..SETTINGS
+    };
+    let change = |registers| HopperSettings {
+        registers,
+        ..SETTINGS
     };
     let bad = [
         (
-            HopperSettings { keys: 40, ..good },
-            "keys is no multiple of 16 from 16 to 256",
+            &inputs,
+            HopperSettings {
+                keys: 40,
+                ..SETTINGS
+            },
+            "keys is 40, expected a multiple of 16 from 16 to 256",
         ),
         (
+            &inputs,
             HopperSettings {
                 key_stages: 1,
-                ..good
+                ..SETTINGS
             },
-            "a ring has 2 to 8 stages",
+            "key_stages is 1, expected 2 to 8",
         ),
         (
+            &inputs,
             HopperSettings {
                 value_stages: 9,
-                ..good
+                ..SETTINGS
             },
-            "a ring has 2 to 8 stages",
+            "value_stages is 9, expected 2 to 8",
         ),
         (
+            &inputs,
+            three,
+            "consumers is 3, expected 2, or 3 for standard attention",
+        ),
+        (
+            &inputs,
             HopperSettings {
-                consumers: 3,
-                ..good
+                cluster: 4,
+                ..SETTINGS
             },
-            "consumers must be 2, or 3 for standard attention",
+            "cluster is 4, expected 1 or 2 cubes",
         ),
         (
-            HopperSettings { cluster: 4, ..good },
-            "a cluster has 1 or 2 cubes",
+            &inputs,
+            change(236),
+            "registers is 236, expected a multiple of 8 in 24..=256",
         ),
         (
-            HopperSettings { keys: 240, ..good },
-            "about 280 registers of a thread needed, it has 240",
+            &inputs,
+            change(16),
+            "registers is 16, expected a multiple of 8 in 24..=256",
+        ),
+        (
+            &inputs,
+            change(264),
+            "registers is 264, expected a multiple of 8 in 24..=256",
+        ),
+        (
+            &inputs,
+            change(160),
+            "registers is 160, expected at least the 168 that a thread begins with",
+        ),
+        (
+            &inputs,
+            change(248),
+            "registers is 248 in 2 warpgroups, which leaves 8 for the one that loads, expected 24",
+        ),
+        (
+            &standard,
+            three,
+            "registers is 240 in 3 warpgroups, which leaves 0 for the one that loads, expected 24",
+        ),
+        (
+            &standard,
+            HopperSettings {
+                registers: 120,
+                ..three
+            },
+            "registers is 120, expected at least the 128 that a thread begins with",
+        ),
+        (
+            &inputs,
+            HopperSettings {
+                keys: 240,
+                ..SETTINGS
+            },
+            "registers is 240, expected about 280",
+        ),
+        (
+            &inputs,
+            HopperSettings {
+                keys: 240,
+                registers: 216,
+                overlap: false,
+                ..SETTINGS
+            },
+            "registers is 216, expected about 220",
         ),
     ];
-    for (settings, expected) in bad {
-        let tuning = Tuning {
-            hopper_forward: Some(settings),
-            ..Tuning::default()
-        };
-        let refused = forward(device.client(), &inputs, &Options { tuning, ..options });
+    for (inputs, settings, expected) in bad {
+        let tuning = by_hand(settings);
+        let refused = forward(device.client(), inputs, &Options { tuning, ..options });
         let Error::Settings {
             settings: name,
             problem,
@@ -441,14 +602,11 @@ fn settings_that_cannot_be() {
         };
         assert_eq!((name, problem.as_str()), (settings.to_string(), expected));
     }
-    let tuning = Tuning {
-        hopper_forward: Some(HopperSettings {
-            key_stages: 8,
-            value_stages: 8,
-            ..good
-        }),
-        ..Tuning::default()
-    };
+    let tuning = by_hand(HopperSettings {
+        key_stages: 8,
+        value_stages: 8,
+        ..SETTINGS
+    });
     let refused = forward(device.client(), &inputs, &Options { tuning, ..options }).unwrap_err();
     assert!(
         matches!(

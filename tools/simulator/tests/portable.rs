@@ -1,13 +1,11 @@
 //! The portable kernels as CUDA code, forward and backward, in the simulator against the reference.
 
-#[path = "../../../tests/common/mod.rs"]
-mod common;
 mod device;
 
 use audit::Arch;
-use common::cases::Case;
-use common::device::{Layout, checks, run};
-use common::tolerance::assert_all;
+use checks::cases::Case;
+use checks::device::{Layout, checks, run};
+use checks::tolerance::assert_all;
 use diff_flash_attn::lambda::{
     LambdaTensors, LambdaVectors, lambda, lambda_gradient, lambda_gradient_on_device,
     lambda_on_device,

@@ -6,10 +6,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::workspace;
+use crate::{setup, workspace};
 
 /// What to do with it.
 #[derive(clap::Args)]
+#[command(after_help = USE)]
 pub(crate) struct Options {
     /// Build it and say where it is, for a machine that has no cargo.
     #[arg(long)]
@@ -22,6 +23,21 @@ pub(crate) struct Options {
     arguments: Vec<String>,
 }
 
+const USE: &str = "\
+Every kernel is compared with the f64 reference and with itself, then timed, through CUDA and through Vulkan, whichever is
+there. Times go to target/gpu/gpu.json and, in short, to a table that ends the output. It begins nothing after 450 s.
+
+  cargo xtask gpu                      all of it, on this machine's GPU
+  cargo xtask gpu --peers              and PyTorch's times, with ratios
+  cargo xtask gpu -- --tokens 4096     on a small GPU
+  cargo xtask gpu --build-only         for another machine: copy target/release/gpu there and run it; it needs a driver,
+                                       and for CUDA NVRTC and the headers of a toolkit (CUDA_PATH or /usr/local/cuda)
+
+Without a GPU, to try the program (a simulator of H100 has results and no times):
+
+  cargo xtask gpu -- --device ptxsim --tokens 64 --filter 'd64 dv128 bf16 1×64×64'
+  cargo xtask gpu -- --device vulkan --software --tokens 64 --filter 'd64 f32 64×64'";
+
 /// Builds the program, and runs it. Whether nothing that it checked was wrong.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let build = workspace::cargo()
@@ -30,15 +46,17 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let built = build.context("cannot start cargo")?.success();
     ensure!(built, "the program could not be built");
     let program = workspace::root().join("target/release/gpu");
-    println!(
-        "{}: needs a driver, and for CUDA the NVRTC library and the headers of a toolkit (CUDA_PATH or /usr/local/cuda)",
-        program.display()
-    );
     if options.build_only {
+        println!("{}", program.display());
         return Ok(true);
     }
     let mut run = Command::new(&program);
-    let mut good = succeed(run.args(&options.arguments).current_dir(folder()?))?;
+    run.args(&options.arguments).current_dir(folder()?);
+    let simulated = options.arguments.iter().any(|word| word.contains("ptxsim"));
+    if simulated && std::env::var_os("CUDA_PATH").is_none() {
+        run.env("CUDA_PATH", setup::cuda_wheels()?);
+    }
+    let mut good = succeed(&mut run)?;
     if options.peers {
         good &= compare()?;
     }

@@ -7,27 +7,28 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 /// A problem and its inputs: row-major, exactly representable in the problem's storage type (λ and γ in `f32`).
 #[derive(Debug, Clone)]
-pub(crate) struct Case {
-    pub(crate) problem: Problem,
+pub struct Case {
+    /// The problem.
+    pub problem: Problem,
     /// `[B, Nq, H, maps, d]`
-    pub(crate) query: Vec<f32>,
+    pub query: Vec<f32>,
     /// `[B, Nk, Hk, maps, d]`, or `[B, Nk, Hk, 1, d]` where both maps share the key
-    pub(crate) key: Vec<f32>,
+    pub key: Vec<f32>,
     /// `[B, Nk, Hk, dv]`
-    pub(crate) value: Vec<f32>,
+    pub value: Vec<f32>,
     /// `lambda_shape`, empty for standard attention
-    pub(crate) lambda: Vec<f32>,
+    pub lambda: Vec<f32>,
     /// Broadcastable to `[B, Nq, H]`
-    pub(crate) lambda_shape: Vec<usize>,
+    pub lambda_shape: Vec<usize>,
     /// `[dv]`
-    pub(crate) gamma: Option<Vec<f32>>,
+    pub gamma: Option<Vec<f32>>,
     /// `[B, Nq, H, dv]`
-    pub(crate) grad_output: Vec<f32>,
+    pub grad_output: Vec<f32>,
 }
 
 impl Case {
     /// Standard normal inputs, λ uniform in [−0.5, 1.5), γ uniform in [0.5, 1.5): the same for the same seed.
-    pub(crate) fn random(problem: Problem, lambda_shape: &[usize], gamma: bool, seed: u64) -> Self {
+    pub fn random(problem: Problem, lambda_shape: &[usize], gamma: bool, seed: u64) -> Self {
         let rng = &mut StdRng::seed_from_u64(seed);
         let round = rounding(problem.dtype);
         let Problem {
@@ -73,13 +74,13 @@ impl Case {
     }
 
     /// Shape of the query as a device tensor: no pair axis for standard attention.
-    pub(crate) fn query_shape(&self) -> Vec<usize> {
+    pub fn query_shape(&self) -> Vec<usize> {
         let p = &self.problem;
         with_pair(&[p.batch, p.query_len, p.heads], p.maps, p.maps, p.head_dim)
     }
 
     /// Shape of the key as a device tensor: no pair axis for standard attention, one of size 1 for a shared key.
-    pub(crate) fn key_shape(&self) -> Vec<usize> {
+    pub fn key_shape(&self) -> Vec<usize> {
         let p = &self.problem;
         with_pair(
             &[p.batch, p.key_len, p.kv_heads],
@@ -90,7 +91,7 @@ impl Case {
     }
 
     /// Shape of the value as a device tensor.
-    pub(crate) fn value_shape(&self) -> Vec<usize> {
+    pub fn value_shape(&self) -> Vec<usize> {
         vec![
             self.problem.batch,
             self.problem.key_len,
@@ -100,7 +101,7 @@ impl Case {
     }
 
     /// Shape of the output and its gradient.
-    pub(crate) fn output_shape(&self) -> Vec<usize> {
+    pub fn output_shape(&self) -> Vec<usize> {
         vec![
             self.problem.batch,
             self.problem.query_len,
@@ -110,7 +111,7 @@ impl Case {
     }
 
     /// `[B, Nq, H]`, which λ is broadcast to.
-    pub(crate) fn rows(&self) -> [usize; 3] {
+    pub fn rows(&self) -> [usize; 3] {
         [
             self.problem.batch,
             self.problem.query_len,
@@ -119,7 +120,7 @@ impl Case {
     }
 
     /// The inputs of the reference.
-    pub(crate) fn inputs(&self) -> Inputs {
+    pub fn inputs(&self) -> Inputs {
         let lambda = match self.problem.maps {
             1 => vec![],
             _ => reference::expand(&wide(&self.lambda), &self.lambda_shape, self.rows()).unwrap(),
@@ -134,29 +135,38 @@ impl Case {
     }
 
     /// The reference's forward pass.
-    pub(crate) fn forward(&self) -> Forward {
+    pub fn forward(&self) -> Forward {
         reference::forward(&self.problem, &self.inputs()).unwrap()
     }
 
     /// The reference's gradients, that of λ in λ's own shape.
-    pub(crate) fn backward(&self) -> Gradients {
-        let full =
-            reference::backward(&self.problem, &self.inputs(), &wide(&self.grad_output)).unwrap();
-        let lambda = match self.problem.maps {
-            1 => vec![],
-            _ => reference::reduce_to(&full.lambda, self.rows(), &self.lambda_shape).unwrap(),
-        };
-        Gradients { lambda, ..full }
+    pub fn backward(&self) -> Gradients {
+        let rows = self.backward_rows();
+        let lambda = self.reduce(&rows.lambda);
+        Gradients { lambda, ..rows }
+    }
+
+    /// The reference's gradients, that of λ for every row.
+    pub fn backward_rows(&self) -> Gradients {
+        reference::backward(&self.problem, &self.inputs(), &wide(&self.grad_output)).unwrap()
+    }
+
+    /// Sums what is there for every row, if anything is, to the shape of λ.
+    pub fn reduce(&self, rows: &[f64]) -> Vec<f64> {
+        if rows.is_empty() {
+            return vec![];
+        }
+        reference::reduce_to(rows, self.rows(), &self.lambda_shape).unwrap()
     }
 }
 
 /// `values` in `f64`.
-pub(crate) fn wide(values: &[f32]) -> Vec<f64> {
+pub fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|x| f64::from(*x)).collect()
 }
 
 /// Rounds to a storage type.
-pub(crate) fn rounding(dtype: DType) -> fn(f32) -> f32 {
+pub fn rounding(dtype: DType) -> fn(f32) -> f32 {
     match dtype {
         DType::F32 => |x| x,
         DType::F16 => |x| f16::from_f32(x).to_f32(),

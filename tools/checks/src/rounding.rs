@@ -6,20 +6,22 @@
 use diff_flash_attn::Problem;
 use diff_flash_attn::reference::{self, Forward, Gradients, Inputs};
 
-use super::cases::Case;
+use crate::cases::Case;
 
 /// Half the distance from 1 to the next `f32`.
 const ROUNDOFF: f64 = 1.0 / (1 << 24) as f64;
 
 /// Errors in the shapes of the values, that of λ in λ's own.
-pub(crate) struct Rounding {
-    pub(crate) forward: Forward,
-    pub(crate) backward: Gradients,
+pub struct Rounding {
+    /// Errors of what the forward pass computes.
+    pub forward: Forward,
+    /// Errors of the gradients.
+    pub backward: Gradients,
 }
 
 impl Rounding {
     /// Errors of a case whose exact forward pass is `exact`.
-    pub(crate) fn of(case: &Case, exact: &Forward) -> Self {
+    pub fn of(case: &Case, exact: &Forward) -> Self {
         let (p, inputs) = (&case.problem, case.inputs());
         let mut errors = Self::zeros(case);
         for (batch, head) in (0..p.batch).flat_map(|b| (0..p.heads).map(move |h| (b, h))) {

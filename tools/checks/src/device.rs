@@ -7,14 +7,14 @@ use diff_flash_attn::{
     Client, DType, Gradients, Inputs, Options, Saved, Tensor, Tuning, backward, device, forward,
 };
 
-use super::cases::Case;
-use super::plain;
-use super::rounding::Rounding;
-use super::tolerance::{Check, Expected};
+use crate::cases::Case;
+use crate::plain;
+use crate::rounding::Rounding;
+use crate::tolerance::{Check, Expected};
 
 /// How query, key, value and λ lie in memory; their axis order for the library is always the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Layout {
+pub enum Layout {
     /// `[B, N, H, 2, d]`, row-major.
     Interleaved,
     /// `[B, N, 2, H, d]`: heads i and i + H form a pair, value halves lie apart.
@@ -26,12 +26,12 @@ pub(crate) enum Layout {
 }
 
 /// The default device of this process.
-pub(crate) fn client() -> Client {
+pub fn client() -> Client {
     device::default_client().expect("these tests need a device")
 }
 
 /// Whether the device stores `dtype`; says so if it does not.
-pub(crate) fn supports(client: &Client, dtype: DType) -> bool {
+pub fn supports(client: &Client, dtype: DType) -> bool {
     let probe = Tensor::from_f32(client, dtype, &[1, 1, 1, 8], &[0.0; 8]).unwrap();
     let inputs = Inputs::standard(probe.clone(), probe.clone(), probe);
     match forward(client, &inputs, &Options::default()) {
@@ -98,7 +98,7 @@ fn row_major(shape: &[usize]) -> Vec<usize> {
 }
 
 /// The case's inputs on the device.
-pub(crate) fn inputs(client: &Client, case: &Case, layout: Layout) -> Inputs {
+pub fn inputs(client: &Client, case: &Case, layout: Layout) -> Inputs {
     let dtype = case.problem.dtype;
     let put = |values: &[f32], shape: &[usize]| match (layout, shape.len()) {
         (Layout::Unaligned, _) => upload_unaligned(client, dtype, values, shape),
@@ -128,7 +128,7 @@ pub(crate) fn inputs(client: &Client, case: &Case, layout: Layout) -> Inputs {
 }
 
 /// The options that pose the case's problem.
-pub(crate) fn options(case: &Case, tuning: Tuning) -> Options {
+pub fn options(case: &Case, tuning: Tuning) -> Options {
     Options {
         mask: case.problem.mask,
         scale: Some(case.problem.scale),
@@ -140,24 +140,32 @@ pub(crate) fn options(case: &Case, tuning: Tuning) -> Options {
 
 /// Everything that the device computes for a case, read back.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Results {
-    pub(crate) output: Vec<f32>,
-    pub(crate) outputs: Vec<f32>,
-    pub(crate) lse: Vec<f32>,
-    pub(crate) query: Vec<f32>,
-    pub(crate) key: Vec<f32>,
-    pub(crate) value: Vec<f32>,
-    pub(crate) lambda: Vec<f32>,
-    pub(crate) gamma: Vec<f32>,
+pub struct Results {
+    /// `[B, Nq, H, dv]`.
+    pub output: Vec<f32>,
+    /// What was saved of every map: `[B, Nq, H, maps, dv]`.
+    pub outputs: Vec<f32>,
+    /// Log-sum-exps: `[B, H, maps, Nq]`.
+    pub lse: Vec<f32>,
+    /// Gradient of the query.
+    pub query: Vec<f32>,
+    /// Gradient of the key.
+    pub key: Vec<f32>,
+    /// Gradient of the value.
+    pub value: Vec<f32>,
+    /// Gradient of λ, empty for standard attention.
+    pub lambda: Vec<f32>,
+    /// Gradient of γ, empty where there is none.
+    pub gamma: Vec<f32>,
 }
 
 /// Runs forward and backward.
-pub(crate) fn run(client: &Client, case: &Case, layout: Layout, tuning: Tuning) -> Results {
+pub fn run(client: &Client, case: &Case, layout: Layout, tuning: Tuning) -> Results {
     run_inputs(client, case, &inputs(client, case, layout), tuning)
 }
 
 /// Runs forward and backward of a case whose inputs are on the device already.
-pub(crate) fn run_inputs(client: &Client, case: &Case, inputs: &Inputs, tuning: Tuning) -> Results {
+pub fn run_inputs(client: &Client, case: &Case, inputs: &Inputs, tuning: Tuning) -> Results {
     let options = options(case, tuning);
     let grad_output = Tensor::from_f32(
         client,
@@ -188,7 +196,7 @@ pub(crate) fn run_inputs(client: &Client, case: &Case, inputs: &Inputs, tuning: 
 }
 
 /// Runs forward alone.
-pub(crate) fn run_forward(client: &Client, case: &Case, layout: Layout, tuning: Tuning) -> Results {
+pub fn run_forward(client: &Client, case: &Case, layout: Layout, tuning: Tuning) -> Results {
     let inputs = inputs(client, case, layout);
     forward_results(client, &inputs, &options(case, tuning)).1
 }
@@ -206,20 +214,59 @@ fn forward_results(client: &Client, inputs: &Inputs, options: &Options) -> (Save
     (saved, results)
 }
 
-/// Compares every tensor with the reference by the rules of [`super::tolerance`].
-pub(crate) fn checks(case: &Case, ours: &Results) -> Vec<Check> {
+/// Compares every tensor with the reference by the rules of [`crate::tolerance`].
+pub fn checks(case: &Case, ours: &Results) -> Vec<Check> {
     compare(case, ours, 0..9)
 }
 
 /// The same of what forward computes alone.
-pub(crate) fn forward_checks(case: &Case, ours: &Results) -> Vec<Check> {
-    compare(case, ours, 0..4)
+pub fn forward_checks(case: &Case, ours: &Results) -> Vec<Check> {
+    compare(case, ours, 0..FORWARD)
+}
+
+/// Tensors that forward computes, the first of all.
+const FORWARD: usize = 4;
+
+/// No gradients.
+fn nothing() -> reference::Gradients {
+    reference::Gradients {
+        query: vec![],
+        key: vec![],
+        value: vec![],
+        lambda: vec![],
+        gamma: None,
+    }
+}
+
+/// What the plain implementation's errors in every row's gradient of λ add up to where λ is shared: twice the root of
+/// their squares' sum, the standard deviation of a sum of independent errors.
+fn summed(case: &Case, exact: &reference::Gradients, plain: &reference::Gradients) -> f64 {
+    if case.lambda.len() == exact.lambda.len() {
+        return 0.0;
+    }
+    let errors = exact.lambda.iter().zip(&plain.lambda);
+    let squares: Vec<_> = errors.map(|(x, y)| (x - y).powi(2)).collect();
+    let sums = case.reduce(&squares);
+    2.0 * sums.into_iter().fold(0.0, f64::max).sqrt()
 }
 
 /// Compares some of the [`tensors`].
 fn compare(case: &Case, ours: &Results, which: Range<usize>) -> Vec<Check> {
     let (exact, plain) = (case.forward(), plain::forward(case));
-    let (grad, plain_grad) = (case.backward(), plain::backward(case));
+    let (rows, plain_rows) = if which.end > FORWARD {
+        (case.backward_rows(), plain::backward_rows(case))
+    } else {
+        (nothing(), nothing())
+    };
+    let summed = summed(case, &rows, &plain_rows);
+    let grad = reference::Gradients {
+        lambda: case.reduce(&rows.lambda),
+        ..rows
+    };
+    let plain_grad = reference::Gradients {
+        lambda: plain::reduce(case, &plain_rows.lambda),
+        ..plain_rows
+    };
     let cost = (case.problem.dtype == DType::F32).then(|| Rounding::of(case, &exact));
     let costs = cost.as_ref().map(|c| tensors(&c.forward, &c.backward));
     let plain = tensors(&plain, &plain_grad);
@@ -230,6 +277,7 @@ fn compare(case: &Case, ours: &Results, which: Range<usize>) -> Vec<Check> {
         let expected = Expected {
             exact,
             plain: plain[i].1,
+            summed: if name == "dlambda" { summed } else { 0.0 },
             rounding: costs.as_ref().map(|costs| costs[i].1),
         };
         // Standard attention has no λ and no O_2, a norm without weight no γ.
@@ -242,7 +290,7 @@ fn compare(case: &Case, ours: &Results, which: Range<usize>) -> Vec<Check> {
 }
 
 /// What the reference computes, by name; what a problem does not have is empty.
-pub(crate) fn tensors<'a>(
+pub fn tensors<'a>(
     forward: &'a reference::Forward,
     grad: &'a reference::Gradients,
 ) -> [(&'static str, &'a [f64]); 9] {
@@ -260,7 +308,7 @@ pub(crate) fn tensors<'a>(
 }
 
 /// What the device computed and the type that it is stored in, in the order of [`tensors`].
-pub(crate) fn stored(case: &Case, ours: &Results) -> [(DType, Vec<f32>); 9] {
+pub fn stored(case: &Case, ours: &Results) -> [(DType, Vec<f32>); 9] {
     let (dtype, single) = (case.problem.dtype, DType::F32);
     [
         (dtype, ours.output.clone()),

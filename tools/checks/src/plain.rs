@@ -8,10 +8,10 @@
 use diff_flash_attn::reference::{self, Forward, Gradients};
 use diff_flash_attn::{Norm, Problem};
 
-use super::cases::{Case, rounding, wide};
+use crate::cases::{Case, rounding, wide};
 
 /// Output, `O`, `O_2` and log-sum-exp.
-pub(crate) fn forward(case: &Case) -> Forward {
+pub fn forward(case: &Case) -> Forward {
     let plain = Plain::new(case);
     let Problem {
         batch,
@@ -51,7 +51,23 @@ pub(crate) fn forward(case: &Case) -> Forward {
 }
 
 /// Gradients, that of λ in λ's own shape.
-pub(crate) fn backward(case: &Case) -> Gradients {
+pub fn backward(case: &Case) -> Gradients {
+    let rows = backward_rows(case);
+    let lambda = reduce(case, &rows.lambda);
+    Gradients { lambda, ..rows }
+}
+
+/// Sums what is there for every row to the shape of λ.
+pub fn reduce(case: &Case, rows: &[f64]) -> Vec<f64> {
+    let mut sums = vec![0.0_f32; case.lambda.len()];
+    for (row, at) in rows.iter().zip(lambda_index(case)) {
+        sums[at] += *row as f32;
+    }
+    wide(&sums)
+}
+
+/// Gradients, that of λ for every row.
+pub fn backward_rows(case: &Case) -> Gradients {
     let plain = Plain::new(case);
     let Problem {
         query_len,
@@ -426,7 +442,7 @@ impl HeadGradients {
     }
 }
 
-/// Gradients of the whole tensors, that of λ still `[B, Nq, H]`, not yet rounded.
+/// Gradients of the whole tensors, that of λ `[B, Nq, H]`, not yet rounded.
 struct Sums {
     query: Vec<f32>,
     key: Vec<f32>,
@@ -447,16 +463,12 @@ impl Sums {
     }
 
     fn finish(self, plain: &Plain) -> Gradients {
-        let mut lambda = vec![0.0_f32; plain.case.lambda.len()];
-        for (grad, at) in self.lambda.iter().zip(&plain.lambda_index) {
-            lambda[*at] += grad;
-        }
         let rounded = |values: &[f32]| wide(&plain.each(values, |_, x| x));
         Gradients {
             query: rounded(&self.query),
             key: rounded(&self.key),
             value: rounded(&self.value),
-            lambda: wide(&lambda),
+            lambda: wide(&self.lambda),
             gamma: plain.case.gamma.as_ref().map(|_| wide(&self.gamma)),
         }
     }

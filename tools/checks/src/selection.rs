@@ -10,9 +10,9 @@ use std::sync::OnceLock;
 
 use diff_flash_attn::{Client, DType, Mask, Norm, Problem, Tuning};
 
-use super::cases::Case;
-use super::device::{Layout, checks, run, supports};
-use super::tolerance::Check;
+use crate::cases::Case;
+use crate::device::{Layout, checks, run, supports};
+use crate::tolerance::Check;
 
 use DType::{BF16, F16, F32};
 use Kind::{Differential, SharedKey, Standard};
@@ -28,36 +28,53 @@ const LAMBDAS: [Lambda; 3] = [Lambda::Scalar, Lambda::Head, Lambda::Token];
 const ALIGNED: &[Layout] = &[Interleaved, HalfSplit, HeadsFirst];
 const PADDED: &[Layout] = &[Unaligned];
 
+/// Which attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// Two maps, each with its key.
     Differential,
+    /// Two maps of one key.
     SharedKey,
+    /// One map.
     Standard,
 }
 
+/// The norm of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Normalisation {
+pub enum Normalisation {
+    /// None.
     Absent,
+    /// Without γ.
     Plain,
+    /// With γ.
     Weighted,
 }
 
 /// What λ is given for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lambda {
+pub enum Lambda {
+    /// Everything at once.
     Scalar,
+    /// Every head.
     Head,
+    /// Every token and head.
     Token,
 }
 
 /// The mask, its window a part of the sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Visible {
+pub enum Visible {
+    /// Every key.
     All,
+    /// Keys up to the query's own.
     Causal,
+    /// Some keys after it, and all before.
     Ahead,
+    /// Some keys before it, and all after.
     Behind,
+    /// Some keys to either side.
     Around,
+    /// Some keys before it, none after.
     Sliding,
 }
 
@@ -78,8 +95,9 @@ impl Visible {
 
 /// What a kernel is compiled for. Masks that bound the same sides share one.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Kernel {
-    pub(crate) dims: (usize, usize),
+pub struct Kernel {
+    /// Dimensions of a head and of its value.
+    pub dims: (usize, usize),
     masks: &'static [Visible],
     kind: Kind,
     norm: Normalisation,
@@ -112,7 +130,7 @@ const BOTH: &[Visible] = &[Around, Sliding];
 
 /// Every pair of choices but those with the head dimensions, as few expensive kernels as that takes.
 #[rustfmt::skip]
-pub(crate) const KERNELS: [Kernel; 18] = [
+pub const KERNELS: [Kernel; 18] = [
     //     (d, dv)     mask     maps          norm      type  layout
     kernel(( 16,  32), NO_SIDE, Differential, Weighted, F16,  PADDED),
     kernel(( 16,  32), RIGHT,   Differential, Plain,    F32,  ALIGNED),
@@ -136,8 +154,9 @@ pub(crate) const KERNELS: [Kernel; 18] = [
 
 /// One problem for a kernel.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Launch {
-    pub(crate) kernel: Kernel,
+pub struct Launch {
+    /// The kernel.
+    pub kernel: Kernel,
     visible: Visible,
     lengths: (usize, usize),
     heads: (usize, usize, usize),
@@ -174,7 +193,7 @@ impl Launch {
     }
 
     /// Its choices by name, λ's only where there is one.
-    pub(crate) fn choices(&self) -> Vec<String> {
+    pub fn choices(&self) -> Vec<String> {
         let Launch {
             kernel,
             visible,
@@ -206,7 +225,8 @@ impl Launch {
         choices
     }
 
-    pub(crate) fn pairs(&self) -> Vec<[String; 2]> {
+    /// Every two of its choices that are to occur together.
+    pub fn pairs(&self) -> Vec<[String; 2]> {
         let choices = self.choices();
         let mut pairs = vec![];
         for (second, value) in choices.iter().enumerate() {
@@ -217,7 +237,7 @@ impl Launch {
     }
 
     /// Its name and what comes out of it on the device, compared; the `seed` draws its numbers.
-    pub(crate) fn compare(&self, client: &Client, seed: u64) -> (String, Vec<Check>) {
+    pub fn compare(&self, client: &Client, seed: u64) -> (String, Vec<Check>) {
         let dtype = storable(client, self.kernel.dtype);
         let mut name = self.choices().join(", ");
         if dtype != self.kernel.dtype {
@@ -228,7 +248,8 @@ impl Launch {
         (name, checks(&case, &ours))
     }
 
-    fn case(&self, dtype: DType, seed: u64) -> Case {
+    /// Its inputs, stored in `dtype`; the `seed` draws their numbers.
+    pub fn case(&self, dtype: DType, seed: u64) -> Case {
         let Launch {
             kernel,
             visible,
@@ -266,12 +287,12 @@ impl Launch {
 }
 
 /// Whether two of the [`Launch::choices`] are paired.
-pub(crate) fn matter(first: usize, second: usize) -> bool {
+pub fn matter(first: usize, second: usize) -> bool {
     first > 0 || second == 1
 }
 
 /// The launches of every kernel: one of many tiles, then those that add new pairs to all before, most of them first.
-pub(crate) fn selection() -> &'static [Launch] {
+pub fn selection() -> &'static [Launch] {
     static SELECTION: OnceLock<Vec<Launch>> = OnceLock::new();
     SELECTION.get_or_init(|| {
         let with_pairs = |launch: Launch| (launch, launch.pairs());
