@@ -3,10 +3,11 @@
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use super::attention::diff_attention;
 use super::cache::KeyValueCache;
+use super::composed::widened;
 use super::heads::{Pairing, Projector, default_initializer, mask, merge, project};
 use super::rotary::{RotaryTable, rotary};
 use crate::attention::Options;
@@ -173,7 +174,7 @@ impl MultiHeadDiffAttention {
     /// λ, `[1]`: `exp(λ_q1·λ_k1) − exp(λ_q2·λ_k2) + λ_init`.
     pub fn lambda(&self) -> Tensor<1> {
         let exp_dot = |query: &Param<Tensor<1>>, key: &Param<Tensor<1>>| {
-            let [query, key] = [query, key].map(|vector| vector.val().cast(DType::F32));
+            let [query, key] = [query, key].map(|vector| widened(vector.val()));
             (query * key).sum().exp()
         };
         let signal = exp_dot(&self.lambda_q1, &self.lambda_k1);

@@ -4,10 +4,11 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Initializer, Linear};
 use burn::tensor::activation::sigmoid;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use super::attention::diff_attention;
 use super::cache::KeyValueCache;
+use super::composed::widened;
 use super::heads::{Pairing, Projector, default_initializer, mask, merge, project, split};
 use super::rotary::{RotaryTable, rotary};
 use crate::attention::Options;
@@ -125,7 +126,7 @@ impl MultiHeadDiffAttentionV2 {
 
     /// λ of every token of `[B, N, d_model]` and head, `[B, H, N]`.
     pub fn lambda(&self, input: Tensor<3>) -> Tensor<3> {
-        sigmoid(self.lambda_proj.forward(input).cast(DType::F32)).swap_dims(1, 2)
+        sigmoid(widened(self.lambda_proj.forward(input))).swap_dims(1, 2)
     }
 
     pub(super) fn attend(

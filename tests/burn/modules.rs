@@ -2,7 +2,7 @@
 
 use burn::config::Config;
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use diff_flash_attn::burn::{
     AttentionKind, DecoderCache, DiffTransformer, DiffTransformerConfig, KeyValueCache,
     MultiHeadDiffAttentionConfig, MultiHeadDiffAttentionV2Config, MultiHeadStandardAttentionConfig,
@@ -112,9 +112,61 @@ impl ModuleMapper for ToF64 {
     }
 }
 
+/// Moves every parameter along a direction of its own.
+struct Move(f64);
+
+impl ModuleMapper for Move {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let along = directions(param.shape().num_elements());
+        let values = param.val().into_data().convert::<f64>();
+        let moved = values.iter::<f64>().zip(along).map(|(x, d)| x + d * self.0);
+        let data = TensorData::new(moved.collect::<Vec<f64>>(), param.shape());
+        let tensor = Tensor::from_data(data, (&Device::flex(), DType::F64));
+        Param::initialized(param.id, tensor)
+    }
+}
+
+fn directions(len: usize) -> impl Iterator<Item = f64> {
+    (0..len).map(|i| (i as f64 * 0.7).cos())
+}
+
+#[test]
+fn gradients_of_the_layers_are_those_of_finite_differences() {
+    let device = Device::flex().autodiff();
+    let tokens = |device: &Device| Source::new(DType::F64, device).constant([2, 7, 32]);
+    macro_rules! check {
+        ($config:expr) => {
+            let layer = $config
+                .with_rotary_base(Some(100.0))
+                .init(&device)
+                .map(&mut ToF64);
+            let loss = layer.forward(tokens(&device)).sin().sum();
+            let gradients = named_gradients(&layer, &mut loss.backward());
+            let expected: f64 = gradients
+                .iter()
+                .flat_map(|(_, gradient)| gradient.iter().zip(directions(gradient.len())))
+                .map(|(gradient, along)| gradient * along)
+                .sum();
+            let along = |by| {
+                let moved = layer.clone().map(&mut Move(by));
+                values(moved.forward(tokens(&Device::flex())).sin().sum())[0]
+            };
+            let slope = (along(1e-5) - along(-1e-5)) / 2e-5;
+            println!(
+                "{slope} by differences, {expected} by {} gradients",
+                gradients.len()
+            );
+            assert!((slope - expected).abs() < 1e-6 * (1.0 + expected.abs()));
+        };
+    }
+    check!(MultiHeadDiffAttentionConfig::new(32, 2).with_n_kv_heads(Some(1)));
+    check!(MultiHeadDiffAttentionV2Config::new(32, 4).with_n_kv_heads(Some(2)));
+    check!(MultiHeadStandardAttentionConfig::new(32, 4).with_bias(true));
+}
+
 /// Gradients by the names of their parameters.
 pub(crate) fn named_gradients(
-    model: &DiffTransformer,
+    model: &impl Module,
     gradients: &mut burn::tensor::Gradients,
 ) -> Vec<(String, Vec<f64>)> {
     struct Visitor<'a> {
