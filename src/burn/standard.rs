@@ -46,7 +46,9 @@ impl MultiHeadStandardAttentionConfig {
 /// let device = Device::default();
 /// let layer = MultiHeadStandardAttentionConfig::new(64, 4).init(&device);
 /// let tokens = Tensor::<3>::random([1, 6, 64], Distribution::Default, &device);
-/// assert_eq!(layer.forward(tokens).dims(), [1, 6, 64]);
+/// let output = layer.forward(tokens);
+/// assert_eq!(output.dims(), [1, 6, 64]);
+/// println!("{output}");
 /// ```
 #[derive(Module, Debug)]
 pub struct MultiHeadStandardAttention {

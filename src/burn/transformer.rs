@@ -153,7 +153,9 @@ impl DiffTransformerConfig {
 /// let mut cache = DecoderCache::new();
 /// model.forward_cached(tokens, &mut cache); // prefill
 /// let next = Tensor::<2, Int>::from_ints([[33]], &device);
-/// assert_eq!(model.forward_cached(next, &mut cache).dims(), [1, 1, 256]);
+/// let logits = model.forward_cached(next, &mut cache);
+/// assert_eq!(logits.dims(), [1, 1, 256]);
+/// println!("likeliest: {}", logits.argmax(2).into_scalar::<i32>());
 /// ```
 #[derive(Module, Debug)]
 pub struct DiffTransformer {

@@ -50,7 +50,9 @@ impl MultiHeadDiffAttentionV2Config {
 /// let device = Device::default();
 /// let layer = MultiHeadDiffAttentionV2Config::new(64, 4).with_n_kv_heads(Some(2)).init(&device);
 /// let tokens = Tensor::<3>::random([1, 6, 64], Distribution::Default, &device);
-/// assert_eq!(layer.forward(tokens).dims(), [1, 6, 64]);
+/// let output = layer.forward(tokens);
+/// assert_eq!(output.dims(), [1, 6, 64]);
+/// println!("{output}");
 /// ```
 #[derive(Module, Debug)]
 pub struct MultiHeadDiffAttentionV2 {
