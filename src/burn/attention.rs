@@ -65,7 +65,9 @@ pub fn diff_attention<const K: usize, const V: usize, const L: usize>(
 /// use diff_flash_attn::{Options, burn::attention};
 ///
 /// let random = || Tensor::<4>::random([1, 2, 10, 16], Distribution::Default, &Device::default());
-/// assert_eq!(attention(random(), random(), random(), &Options::default()).dims(), [1, 2, 10, 16]);
+/// let output = attention(random(), random(), random(), &Options::default());
+/// assert_eq!(output.dims(), [1, 2, 10, 16]);
+/// println!("{output}");
 /// ```
 ///
 /// # Panics

@@ -10,7 +10,11 @@ use crate::tensor::{DType, Tensor, row_major};
 /// The value, or a panic with the error's message: Burn's operations have no other way to refuse.
 #[track_caller]
 pub(super) fn must<T>(result: Result<T>) -> T {
-    result.unwrap_or_else(|error| panic!("{error}"))
+    // A closure would be the place that the panic names.
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// The tensors of a call, to look at their shapes and types.

@@ -95,7 +95,7 @@ fn check<const Q: usize, const K: usize, const V: usize>(
 }
 
 /// In the type that sums are made in.
-fn widened<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+pub(super) fn widened<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     match tensor.dtype() {
         DType::F16 | DType::BF16 => tensor.cast(DType::F32),
         _ => tensor,

@@ -1,12 +1,48 @@
-//! From projected features to heads and back, as views; what the attention modules have in common.
+//! The heads of a layer: how many, which tokens they see, and how projected features are split into them, as views.
 
 use burn::config::Config;
-use burn::nn::{Initializer, Linear, LinearConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
-use super::cache::KeyValueCache;
 use super::rotary::RotaryTable;
 use crate::problem::Mask;
+
+/// A layer's heads, and which tokens they see.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heads {
+    /// Query heads H.
+    pub n_heads: usize,
+    /// Key and value heads Hk.
+    pub n_kv_heads: usize,
+    /// Dimension d of a query and a key.
+    pub head_dim: usize,
+    /// Whether a token sees only those before it and itself.
+    pub causal: bool,
+    /// How many tokens before itself (and after itself, if not causal) a token sees; all without it.
+    pub window: Option<usize>,
+    /// Base of the rotary position embedding.
+    pub rotary_base: Option<f64>,
+}
+
+impl Heads {
+    /// What a token sees.
+    pub(super) fn mask(&self) -> Mask {
+        match (self.causal, self.window) {
+            (false, None) => Mask::None,
+            (true, None) => Mask::Causal,
+            (causal, Some(left)) => Mask::Window {
+                left: Some(left),
+                right: Some(if causal { 0 } else { left }),
+            },
+        }
+    }
+
+    /// Angles of the tokens of `input`, which follow `start` others, if positions are embedded.
+    pub(super) fn rotary(&self, start: usize, input: &Tensor<3>) -> Option<RotaryTable> {
+        let len = input.dims()[1];
+        self.rotary_base
+            .map(|base| RotaryTable::new(base, self.head_dim, start, len, &input.device()))
+    }
+}
 
 /// Which two of the projected heads are the maps of one differential head.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
@@ -45,65 +81,4 @@ pub(super) fn split(projected: Tensor<3>, heads: usize) -> Tensor<4> {
 pub(super) fn merge(heads: Tensor<4>) -> Tensor<3> {
     let [batch, count, len, dim] = heads.dims();
     heads.swap_dims(1, 2).reshape([batch, len, count * dim])
-}
-
-/// Queries of the tokens in `input`; keys and values of these and of those in the cache. `[B, N, width]` each.
-pub(super) fn project(
-    [query, key, value]: [&Linear; 3],
-    input: Tensor<3>,
-    rotary: Option<&RotaryTable>,
-    cache: Option<&mut KeyValueCache>,
-) -> [Tensor<3>; 3] {
-    let turned = |projection: &Linear| {
-        let projected = projection.forward(input.clone());
-        match rotary {
-            None => projected,
-            Some(table) => table.apply(projected),
-        }
-    };
-    let (query, key) = (turned(query), turned(key));
-    let value = value.forward(input);
-    match cache {
-        None => [query, key, value],
-        Some(cache) => {
-            let [key, value] = cache.append(key, value);
-            [query, key, value]
-        }
-    }
-}
-
-/// The mask of a layer: causal or not, a window of keys before the query (and after it, if not causal) or all.
-pub(super) fn mask(causal: bool, window: Option<usize>) -> Mask {
-    match (causal, window) {
-        (false, None) => Mask::None,
-        (true, None) => Mask::Causal,
-        (causal, Some(left)) => Mask::Window {
-            left: Some(left),
-            right: Some(if causal { 0 } else { left }),
-        },
-    }
-}
-
-/// Makes the projections of a layer alike.
-pub(super) struct Projector<'a> {
-    pub initializer: &'a Initializer,
-    pub bias: bool,
-    pub device: &'a Device,
-}
-
-impl Projector<'_> {
-    pub(super) fn init(&self, from: usize, to: usize) -> Linear {
-        LinearConfig::new(from, to)
-            .with_bias(self.bias)
-            .with_initializer(self.initializer.clone())
-            .init(self.device)
-    }
-}
-
-/// What projections start from unless a configuration says otherwise: uniform within `1/√fan_in`.
-pub(super) fn default_initializer() -> Initializer {
-    Initializer::KaimingUniform {
-        gain: 1.0 / 3.0_f64.sqrt(),
-        fan_out_only: false,
-    }
 }

@@ -21,6 +21,7 @@ mod cube;
 mod fused;
 mod heads;
 pub mod hugging_face;
+mod layer;
 mod ops;
 mod rotary;
 mod standard;
@@ -30,7 +31,7 @@ mod v2;
 
 pub use attention::{attention, diff_attention};
 pub use cache::KeyValueCache;
-pub use heads::Pairing;
+pub use heads::{Heads, Pairing};
 pub use ops::{AttentionGradients, AttentionOps, AttentionSaved, AttentionTrainingOps, Maybe};
 pub use standard::{MultiHeadStandardAttention, MultiHeadStandardAttentionConfig};
 pub use transformer::{

@@ -45,14 +45,3 @@ impl RotaryTable {
         Tensor::cat(turned.into(), 3).reshape([batch, len, width])
     }
 }
-
-/// Angles of the tokens of `input`, which follow `start` others, if there is a `base`.
-pub(super) fn rotary(
-    base: Option<f64>,
-    dim: usize,
-    start: usize,
-    input: &Tensor<3>,
-) -> Option<RotaryTable> {
-    let len = input.dims()[1];
-    base.map(|base| RotaryTable::new(base, dim, start, len, &input.device()))
-}

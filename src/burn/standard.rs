@@ -1,63 +1,38 @@
 //! Multi-head standard attention from the same kernels, to compare with.
 
-use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Initializer, Linear};
+use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 
 use super::attention::attention;
 use super::cache::KeyValueCache;
-use super::heads::{Projector, default_initializer, mask, merge, project, split};
-use super::rotary::{RotaryTable, rotary};
+use super::heads::{Heads, merge, split};
+use super::layer::{Layer, attention_config, project, public_forward};
+use super::rotary::RotaryTable;
 use crate::attention::Options;
 
-/// Configuration of a [`MultiHeadStandardAttention`].
-#[derive(Config, Debug)]
-pub struct MultiHeadStandardAttentionConfig {
-    /// Features of a token.
-    pub d_model: usize,
-    /// Query heads.
-    pub n_heads: usize,
-    /// Key and value heads, a divisor of the query heads; by default as many.
-    pub n_kv_heads: Option<usize>,
-    /// Dimension of a query, a key and a value, a multiple of 8; by default `d_model / n_heads`.
-    pub head_dim: Option<usize>,
-    /// Whether a token sees only those before it and itself.
-    #[config(default = true)]
-    pub causal: bool,
-    /// How many tokens before itself (and after itself, if not causal) a token sees; by default all.
-    pub window: Option<usize>,
-    /// Base of the rotary position embedding; by default there is none.
-    pub rotary_base: Option<f64>,
-    /// Whether projections have a bias.
-    #[config(default = false)]
-    pub bias: bool,
-    /// What projections start from.
-    #[config(default = "default_initializer()")]
-    pub initializer: Initializer,
+attention_config! {
+    /// Configuration of a [`MultiHeadStandardAttention`].
+    MultiHeadStandardAttentionConfig {
+        /// Query heads.
+        n_heads,
+        /// Dimension of a query, a key and a value, a multiple of 8; by default `d_model / n_heads`.
+        head_dim = |config| config.d_model / config.n_heads,
+    }
 }
 
 impl MultiHeadStandardAttentionConfig {
     /// A layer with random parameters.
     pub fn init(&self, device: &Device) -> MultiHeadStandardAttention {
-        let kv_heads = self.n_kv_heads.unwrap_or(self.n_heads);
-        let dim = self.head_dim.unwrap_or(self.d_model / self.n_heads);
-        let projector = Projector {
-            initializer: &self.initializer,
-            bias: self.bias,
-            device,
-        };
+        let heads = self.heads();
+        let [width, kv_width] =
+            [heads.n_heads, heads.n_kv_heads].map(|count| count * heads.head_dim);
         MultiHeadStandardAttention {
-            q_proj: projector.init(self.d_model, self.n_heads * dim),
-            k_proj: projector.init(self.d_model, kv_heads * dim),
-            v_proj: projector.init(self.d_model, kv_heads * dim),
-            o_proj: projector.init(self.n_heads * dim, self.d_model),
-            n_heads: self.n_heads,
-            n_kv_heads: kv_heads,
-            head_dim: dim,
-            causal: self.causal,
-            window: self.window,
-            rotary_base: self.rotary_base,
+            q_proj: self.projection(self.d_model, width, device),
+            k_proj: self.projection(self.d_model, kv_width, device),
+            v_proj: self.projection(self.d_model, kv_width, device),
+            o_proj: self.projection(width, self.d_model, device),
+            heads,
         }
     }
 }
@@ -71,7 +46,9 @@ impl MultiHeadStandardAttentionConfig {
 /// let device = Device::default();
 /// let layer = MultiHeadStandardAttentionConfig::new(64, 4).init(&device);
 /// let tokens = Tensor::<3>::random([1, 6, 64], Distribution::Default, &device);
-/// assert_eq!(layer.forward(tokens).dims(), [1, 6, 64]);
+/// let output = layer.forward(tokens);
+/// assert_eq!(output.dims(), [1, 6, 64]);
+/// println!("{output}");
 /// ```
 #[derive(Module, Debug)]
 pub struct MultiHeadStandardAttention {
@@ -83,42 +60,19 @@ pub struct MultiHeadStandardAttention {
     pub v_proj: Linear,
     /// From the heads' outputs, `H·d → d_model`.
     pub o_proj: Linear,
-    /// Query heads H.
-    pub n_heads: usize,
-    /// Key and value heads Hk.
-    pub n_kv_heads: usize,
-    /// Dimension d of a query, a key and a value.
-    pub head_dim: usize,
-    /// Whether a token sees only those before it and itself.
-    pub causal: bool,
-    /// How far a token sees.
+    /// The heads.
     #[module(skip)]
-    pub window: Option<usize>,
-    /// Base of the rotary position embedding.
-    #[module(skip)]
-    pub rotary_base: Option<f64>,
+    pub heads: Heads,
 }
 
-impl MultiHeadStandardAttention {
-    /// The layer's output for whole sequences: `[B, N, d_model]` to `[B, N, d_model]`.
-    ///
-    /// # Panics
-    /// As [`attention`].
-    pub fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        let table = rotary(self.rotary_base, self.head_dim, 0, &input);
-        self.attend(input, table.as_ref(), None)
+public_forward!(MultiHeadStandardAttention);
+
+impl Layer for MultiHeadStandardAttention {
+    fn heads(&self) -> &Heads {
+        &self.heads
     }
 
-    /// The output for the tokens that follow those in `cache`, to which they are added.
-    ///
-    /// # Panics
-    /// As [`attention`].
-    pub fn forward_cached(&self, input: Tensor<3>, cache: &mut KeyValueCache) -> Tensor<3> {
-        let table = rotary(self.rotary_base, self.head_dim, cache.len(), &input);
-        self.attend(input, table.as_ref(), Some(cache))
-    }
-
-    pub(super) fn attend(
+    fn attend(
         &self,
         input: Tensor<3>,
         rotary: Option<&RotaryTable>,
@@ -127,13 +81,13 @@ impl MultiHeadStandardAttention {
         let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
         let [query, key, value] = project(projections, input, rotary, cache);
         let options = Options {
-            mask: mask(self.causal, self.window),
+            mask: self.heads.mask(),
             ..Options::default()
         };
         let output = attention(
-            split(query, self.n_heads),
-            split(key, self.n_kv_heads),
-            split(value, self.n_kv_heads),
+            split(query, self.heads.n_heads),
+            split(key, self.heads.n_kv_heads),
+            split(value, self.heads.n_kv_heads),
             &options,
         );
         self.o_proj.forward(merge(output))

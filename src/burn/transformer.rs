@@ -10,7 +10,8 @@ use burn::tensor::{Device, Int, Tensor};
 
 use super::cache::KeyValueCache;
 use super::heads::Pairing;
-use super::rotary::{RotaryTable, rotary};
+use super::layer::Layer;
+use super::rotary::RotaryTable;
 use super::standard::{MultiHeadStandardAttention, MultiHeadStandardAttentionConfig};
 use super::v1::{MultiHeadDiffAttention, MultiHeadDiffAttentionConfig};
 use super::v2::{MultiHeadDiffAttentionV2, MultiHeadDiffAttentionV2Config};
@@ -118,44 +119,22 @@ impl DiffTransformerConfig {
     fn attention(&self, layer: usize, device: &Device) -> SelfAttention {
         match self.attention {
             AttentionKind::Diff => SelfAttention::Diff(self.diff(layer).init(device)),
-            AttentionKind::DiffV2 => SelfAttention::DiffV2(self.diff_v2().init(device)),
-            AttentionKind::Standard => SelfAttention::Standard(self.standard().init(device)),
+            AttentionKind::DiffV2 => {
+                SelfAttention::DiffV2(MultiHeadDiffAttentionV2Config::of(self).init(device))
+            }
+            AttentionKind::Standard => {
+                SelfAttention::Standard(MultiHeadStandardAttentionConfig::of(self).init(device))
+            }
         }
     }
 
     fn diff(&self, layer: usize) -> MultiHeadDiffAttentionConfig {
-        MultiHeadDiffAttentionConfig::new(self.d_model, self.n_heads)
+        MultiHeadDiffAttentionConfig::of(self)
             .with_layer(layer)
-            .with_n_kv_heads(self.n_kv_heads)
-            .with_head_dim(self.head_dim)
-            .with_window(self.window)
-            .with_rotary_base(Some(self.rotary_base))
             .with_pairing(self.pairing)
             .with_norm_weight(self.norm_weight)
             .with_norm_epsilon(self.norm_epsilon)
             .with_lambda_std(self.lambda_std)
-            .with_bias(self.attention_bias)
-            .with_initializer(self.initializer.clone())
-    }
-
-    fn diff_v2(&self) -> MultiHeadDiffAttentionV2Config {
-        MultiHeadDiffAttentionV2Config::new(self.d_model, self.n_heads)
-            .with_n_kv_heads(self.n_kv_heads)
-            .with_head_dim(self.head_dim)
-            .with_window(self.window)
-            .with_rotary_base(Some(self.rotary_base))
-            .with_bias(self.attention_bias)
-            .with_initializer(self.initializer.clone())
-    }
-
-    fn standard(&self) -> MultiHeadStandardAttentionConfig {
-        MultiHeadStandardAttentionConfig::new(self.d_model, self.n_heads)
-            .with_n_kv_heads(self.n_kv_heads)
-            .with_head_dim(self.head_dim)
-            .with_window(self.window)
-            .with_rotary_base(Some(self.rotary_base))
-            .with_bias(self.attention_bias)
-            .with_initializer(self.initializer.clone())
     }
 }
 
@@ -174,7 +153,9 @@ impl DiffTransformerConfig {
 /// let mut cache = DecoderCache::new();
 /// model.forward_cached(tokens, &mut cache); // prefill
 /// let next = Tensor::<2, Int>::from_ints([[33]], &device);
-/// assert_eq!(model.forward_cached(next, &mut cache).dims(), [1, 1, 256]);
+/// let logits = model.forward_cached(next, &mut cache);
+/// assert_eq!(logits.dims(), [1, 1, 256]);
+/// println!("likeliest: {}", logits.argmax(2).into_scalar::<i32>());
 /// ```
 #[derive(Module, Debug)]
 pub struct DiffTransformer {
@@ -279,7 +260,7 @@ impl DiffTransformer {
         let table = self
             .layers
             .first()
-            .and_then(|layer| layer.self_attn.rotary(start, &features));
+            .and_then(|layer| layer.self_attn.layer().heads().rotary(start, &features));
         for (layer, cache) in self.layers.iter().zip(caches) {
             features = layer.forward(features, table.as_ref(), cache);
         }
@@ -295,32 +276,18 @@ impl DecoderLayer {
         cache: Option<&mut KeyValueCache>,
     ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(features.clone());
-        let features = features + self.self_attn.attend(normed, rotary, cache);
+        let features = features + self.self_attn.layer().attend(normed, rotary, cache);
         let normed = self.post_attention_layernorm.forward(features.clone());
         features + self.mlp.forward(normed)
     }
 }
 
 impl SelfAttention {
-    fn rotary(&self, start: usize, input: &Tensor<3>) -> Option<RotaryTable> {
-        let (base, dim) = match self {
-            SelfAttention::Diff(layer) => (layer.rotary_base, layer.head_dim),
-            SelfAttention::DiffV2(layer) => (layer.rotary_base, layer.head_dim),
-            SelfAttention::Standard(layer) => (layer.rotary_base, layer.head_dim),
-        };
-        rotary(base, dim, start, input)
-    }
-
-    fn attend(
-        &self,
-        input: Tensor<3>,
-        rotary: Option<&RotaryTable>,
-        cache: Option<&mut KeyValueCache>,
-    ) -> Tensor<3> {
+    fn layer(&self) -> &dyn Layer {
         match self {
-            SelfAttention::Diff(layer) => layer.attend(input, rotary, cache),
-            SelfAttention::DiffV2(layer) => layer.attend(input, rotary, cache),
-            SelfAttention::Standard(layer) => layer.attend(input, rotary, cache),
+            SelfAttention::Diff(layer) => layer,
+            SelfAttention::DiffV2(layer) => layer,
+            SelfAttention::Standard(layer) => layer,
         }
     }
 }

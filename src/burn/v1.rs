@@ -1,93 +1,67 @@
 //! Multi-head differential attention of the Differential Transformer (arXiv 2410.05258).
 
-use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use super::attention::diff_attention;
 use super::cache::KeyValueCache;
-use super::heads::{Pairing, Projector, default_initializer, mask, merge, project};
-use super::rotary::{RotaryTable, rotary};
+use super::composed::widened;
+use super::heads::{Heads, Pairing, merge};
+use super::layer::{Layer, attention_config, project, public_forward};
+use super::rotary::RotaryTable;
 use crate::attention::Options;
 use crate::lambda::lambda_init;
 use crate::problem::Norm;
 
-/// Configuration of a [`MultiHeadDiffAttention`].
-#[derive(Config, Debug)]
-pub struct MultiHeadDiffAttentionConfig {
-    /// Features of a token.
-    pub d_model: usize,
-    /// Differential query heads H. A standard Transformer of the same width has twice as many.
-    pub n_heads: usize,
-    /// Layer, counted from 0: it sets [λ_init](crate::lambda::lambda_init).
-    #[config(default = 0)]
-    pub layer: usize,
-    /// Differential key and value heads, a divisor of H; by default H.
-    pub n_kv_heads: Option<usize>,
-    /// Dimension d of a query and a key, a multiple of 8; by default `d_model / 2H`. A value has 2d.
-    pub head_dim: Option<usize>,
-    /// Whether a token sees only those before it and itself.
-    #[config(default = true)]
-    pub causal: bool,
-    /// How many tokens before itself (and after itself, if not causal) a token sees; by default all.
-    pub window: Option<usize>,
-    /// Base of the rotary position embedding, 10000 in the paper; by default there is none.
-    pub rotary_base: Option<f64>,
-    /// Which projected heads form a pair.
-    #[config(default = "Pairing::Interleaved")]
-    pub pairing: Pairing,
-    /// Whether the norm of a head's output has a learned weight.
-    #[config(default = true)]
-    pub norm_weight: bool,
-    /// Added to the mean square in the norm of a head's output.
-    #[config(default = 1e-5)]
-    pub norm_epsilon: f64,
-    /// Standard deviation that the vectors of λ start with.
-    #[config(default = 0.1)]
-    pub lambda_std: f64,
-    /// Whether projections have a bias.
-    #[config(default = false)]
-    pub bias: bool,
-    /// What projections start from.
-    #[config(default = "default_initializer()")]
-    pub initializer: Initializer,
+attention_config! {
+    /// Configuration of a [`MultiHeadDiffAttention`].
+    MultiHeadDiffAttentionConfig {
+        /// Differential query heads H. A standard Transformer of the same width has twice as many.
+        n_heads,
+        /// Dimension d of a query and a key, a multiple of 8; by default `d_model / 2H`. A value has 2d.
+        head_dim = |config| config.d_model / (2 * config.n_heads),
+        /// Layer, counted from 0: it sets [λ_init](crate::lambda::lambda_init).
+        #[config(default = 0)]
+        pub layer: usize,
+        /// Which projected heads form a pair.
+        #[config(default = "Pairing::Interleaved")]
+        pub pairing: Pairing,
+        /// Whether the norm of a head's output has a learned weight.
+        #[config(default = true)]
+        pub norm_weight: bool,
+        /// Added to the mean square in the norm of a head's output.
+        #[config(default = 1e-5)]
+        pub norm_epsilon: f64,
+        /// Standard deviation that the vectors of λ start with.
+        #[config(default = 0.1)]
+        pub lambda_std: f64,
+    }
 }
 
 impl MultiHeadDiffAttentionConfig {
     /// A layer with random parameters.
     pub fn init(&self, device: &Device) -> MultiHeadDiffAttention {
-        let kv_heads = self.n_kv_heads.unwrap_or(self.n_heads);
-        let dim = self.head_dim.unwrap_or(self.d_model / (2 * self.n_heads));
-        let projector = Projector {
-            initializer: &self.initializer,
-            bias: self.bias,
-            device,
-        };
-        let [width, kv_width] = [self.n_heads, kv_heads].map(|heads| heads * 2 * dim);
+        let heads = self.heads();
+        let value_dim = 2 * heads.head_dim;
+        let [width, kv_width] = [heads.n_heads, heads.n_kv_heads].map(|count| count * value_dim);
         let std = self.lambda_std;
-        let vector = || Initializer::Normal { mean: 0.0, std }.init([dim], device);
+        let vector = || Initializer::Normal { mean: 0.0, std }.init([heads.head_dim], device);
+        let weight = || Initializer::Ones.init([value_dim], device);
         MultiHeadDiffAttention {
-            q_proj: projector.init(self.d_model, width),
-            k_proj: projector.init(self.d_model, kv_width),
-            v_proj: projector.init(self.d_model, kv_width),
-            o_proj: projector.init(width, self.d_model),
+            q_proj: self.projection(self.d_model, width, device),
+            k_proj: self.projection(self.d_model, kv_width, device),
+            v_proj: self.projection(self.d_model, kv_width, device),
+            o_proj: self.projection(width, self.d_model, device),
             lambda_q1: vector(),
             lambda_k1: vector(),
             lambda_q2: vector(),
             lambda_k2: vector(),
-            gamma: self
-                .norm_weight
-                .then(|| Initializer::Ones.init([2 * dim], device)),
-            n_heads: self.n_heads,
-            n_kv_heads: kv_heads,
-            head_dim: dim,
+            gamma: self.norm_weight.then(weight),
             lambda_init: lambda_init(self.layer),
             norm_epsilon: self.norm_epsilon,
-            causal: self.causal,
-            window: self.window,
-            rotary_base: self.rotary_base,
             pairing: self.pairing,
+            heads,
         }
     }
 }
@@ -128,75 +102,29 @@ pub struct MultiHeadDiffAttention {
     pub lambda_k2: Param<Tensor<1>>,
     /// Weight of the norm, `[2d]`, shared by the heads.
     pub gamma: Option<Param<Tensor<1>>>,
-    /// Query heads H.
-    pub n_heads: usize,
-    /// Key and value heads Hk.
-    pub n_kv_heads: usize,
-    /// Dimension d of a query and a key.
-    pub head_dim: usize,
     /// λ_init.
     pub lambda_init: f32,
     /// Added to the mean square in the norm.
     pub norm_epsilon: f64,
-    /// Whether a token sees only those before it and itself.
-    pub causal: bool,
-    /// How far a token sees.
-    #[module(skip)]
-    pub window: Option<usize>,
-    /// Base of the rotary position embedding.
-    #[module(skip)]
-    pub rotary_base: Option<f64>,
     /// Which projected heads form a pair.
     #[module(skip)]
     pub pairing: Pairing,
+    /// The heads.
+    #[module(skip)]
+    pub heads: Heads,
 }
 
+public_forward!(MultiHeadDiffAttention);
+
 impl MultiHeadDiffAttention {
-    /// The layer's output for whole sequences: `[B, N, d_model]` to `[B, N, d_model]`.
-    ///
-    /// # Panics
-    /// As [`diff_attention`].
-    pub fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        let table = rotary(self.rotary_base, self.head_dim, 0, &input);
-        self.attend(input, table.as_ref(), None)
-    }
-
-    /// The output for the tokens that follow those in `cache`, to which they are added.
-    ///
-    /// # Panics
-    /// As [`diff_attention`].
-    pub fn forward_cached(&self, input: Tensor<3>, cache: &mut KeyValueCache) -> Tensor<3> {
-        let table = rotary(self.rotary_base, self.head_dim, cache.len(), &input);
-        self.attend(input, table.as_ref(), Some(cache))
-    }
-
     /// λ, `[1]`: `exp(λ_q1·λ_k1) − exp(λ_q2·λ_k2) + λ_init`.
     pub fn lambda(&self) -> Tensor<1> {
         let exp_dot = |query: &Param<Tensor<1>>, key: &Param<Tensor<1>>| {
-            let [query, key] = [query, key].map(|vector| vector.val().cast(DType::F32));
+            let [query, key] = [query, key].map(|vector| widened(vector.val()));
             (query * key).sum().exp()
         };
         let signal = exp_dot(&self.lambda_q1, &self.lambda_k1);
         signal - exp_dot(&self.lambda_q2, &self.lambda_k2) + self.lambda_init
-    }
-
-    pub(super) fn attend(
-        &self,
-        input: Tensor<3>,
-        rotary: Option<&RotaryTable>,
-        cache: Option<&mut KeyValueCache>,
-    ) -> Tensor<3> {
-        let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
-        let [query, key, value] = project(projections, input, rotary, cache);
-        let output = diff_attention(
-            self.pairing.split(query, self.n_heads),
-            self.pairing.split(key, self.n_kv_heads),
-            self.pairing.split(value, self.n_kv_heads),
-            self.lambda(),
-            self.gamma.as_ref().map(Param::val),
-            &self.options(),
-        );
-        self.o_proj.forward(merge(output))
     }
 
     fn options(&self) -> Options {
@@ -205,9 +133,34 @@ impl MultiHeadDiffAttention {
             lambda_init: self.lambda_init,
         };
         Options {
-            mask: mask(self.causal, self.window),
+            mask: self.heads.mask(),
             norm: Some(norm),
             ..Options::default()
         }
+    }
+}
+
+impl Layer for MultiHeadDiffAttention {
+    fn heads(&self) -> &Heads {
+        &self.heads
+    }
+
+    fn attend(
+        &self,
+        input: Tensor<3>,
+        rotary: Option<&RotaryTable>,
+        cache: Option<&mut KeyValueCache>,
+    ) -> Tensor<3> {
+        let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
+        let [query, key, value] = project(projections, input, rotary, cache);
+        let output = diff_attention(
+            self.pairing.split(query, self.heads.n_heads),
+            self.pairing.split(key, self.heads.n_kv_heads),
+            self.pairing.split(value, self.heads.n_kv_heads),
+            self.lambda(),
+            self.gamma.as_ref().map(Param::val),
+            &self.options(),
+        );
+        self.o_proj.forward(merge(output))
     }
 }

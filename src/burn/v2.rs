@@ -1,65 +1,41 @@
 //! Multi-head differential attention, second version: keys and values as in standard attention, twice the queries.
 
-use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Initializer, Linear};
+use burn::nn::Linear;
 use burn::tensor::activation::sigmoid;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use super::attention::diff_attention;
 use super::cache::KeyValueCache;
-use super::heads::{Pairing, Projector, default_initializer, mask, merge, project, split};
-use super::rotary::{RotaryTable, rotary};
+use super::composed::widened;
+use super::heads::{Heads, Pairing, merge, split};
+use super::layer::{Layer, attention_config, project, public_forward};
+use super::rotary::RotaryTable;
 use crate::attention::Options;
 
-/// Configuration of a [`MultiHeadDiffAttentionV2`].
-#[derive(Config, Debug)]
-pub struct MultiHeadDiffAttentionV2Config {
-    /// Features of a token.
-    pub d_model: usize,
-    /// Differential query heads H, as many as a standard Transformer has heads; there are 2H queries.
-    pub n_heads: usize,
-    /// Key and value heads, a divisor of H; by default H.
-    pub n_kv_heads: Option<usize>,
-    /// Dimension d of a query, a key and a value, a multiple of 8; by default `d_model / H`.
-    pub head_dim: Option<usize>,
-    /// Whether a token sees only those before it and itself.
-    #[config(default = true)]
-    pub causal: bool,
-    /// How many tokens before itself (and after itself, if not causal) a token sees; by default all.
-    pub window: Option<usize>,
-    /// Base of the rotary position embedding; by default there is none.
-    pub rotary_base: Option<f64>,
-    /// Whether projections have a bias.
-    #[config(default = false)]
-    pub bias: bool,
-    /// What projections start from.
-    #[config(default = "default_initializer()")]
-    pub initializer: Initializer,
+attention_config! {
+    /// Configuration of a [`MultiHeadDiffAttentionV2`].
+    MultiHeadDiffAttentionV2Config {
+        /// Differential query heads H, as many as a standard Transformer has heads; there are 2H queries.
+        n_heads,
+        /// Dimension d of a query, a key and a value, a multiple of 8; by default `d_model / H`.
+        head_dim = |config| config.d_model / config.n_heads,
+    }
 }
 
 impl MultiHeadDiffAttentionV2Config {
     /// A layer with random parameters.
     pub fn init(&self, device: &Device) -> MultiHeadDiffAttentionV2 {
-        let kv_heads = self.n_kv_heads.unwrap_or(self.n_heads);
-        let dim = self.head_dim.unwrap_or(self.d_model / self.n_heads);
-        let projector = Projector {
-            initializer: &self.initializer,
-            bias: self.bias,
-            device,
-        };
+        let heads = self.heads();
+        let [width, kv_width] =
+            [heads.n_heads, heads.n_kv_heads].map(|count| count * heads.head_dim);
         MultiHeadDiffAttentionV2 {
-            q_proj: projector.init(self.d_model, self.n_heads * 2 * dim),
-            k_proj: projector.init(self.d_model, kv_heads * dim),
-            v_proj: projector.init(self.d_model, kv_heads * dim),
-            o_proj: projector.init(self.n_heads * dim, self.d_model),
-            lambda_proj: projector.init(self.d_model, self.n_heads),
-            n_heads: self.n_heads,
-            n_kv_heads: kv_heads,
-            head_dim: dim,
-            causal: self.causal,
-            window: self.window,
-            rotary_base: self.rotary_base,
+            q_proj: self.projection(self.d_model, 2 * width, device),
+            k_proj: self.projection(self.d_model, kv_width, device),
+            v_proj: self.projection(self.d_model, kv_width, device),
+            o_proj: self.projection(width, self.d_model, device),
+            lambda_proj: self.projection(self.d_model, heads.n_heads, device),
+            heads,
         }
     }
 }
@@ -74,7 +50,9 @@ impl MultiHeadDiffAttentionV2Config {
 /// let device = Device::default();
 /// let layer = MultiHeadDiffAttentionV2Config::new(64, 4).with_n_kv_heads(Some(2)).init(&device);
 /// let tokens = Tensor::<3>::random([1, 6, 64], Distribution::Default, &device);
-/// assert_eq!(layer.forward(tokens).dims(), [1, 6, 64]);
+/// let output = layer.forward(tokens);
+/// assert_eq!(output.dims(), [1, 6, 64]);
+/// println!("{output}");
 /// ```
 #[derive(Module, Debug)]
 pub struct MultiHeadDiffAttentionV2 {
@@ -88,47 +66,26 @@ pub struct MultiHeadDiffAttentionV2 {
     pub o_proj: Linear,
     /// To the logits of λ, `d_model → H`.
     pub lambda_proj: Linear,
-    /// Query heads H.
-    pub n_heads: usize,
-    /// Key and value heads Hk.
-    pub n_kv_heads: usize,
-    /// Dimension d of a query, a key and a value.
-    pub head_dim: usize,
-    /// Whether a token sees only those before it and itself.
-    pub causal: bool,
-    /// How far a token sees.
+    /// The heads.
     #[module(skip)]
-    pub window: Option<usize>,
-    /// Base of the rotary position embedding.
-    #[module(skip)]
-    pub rotary_base: Option<f64>,
+    pub heads: Heads,
 }
 
+public_forward!(MultiHeadDiffAttentionV2);
+
 impl MultiHeadDiffAttentionV2 {
-    /// The layer's output for whole sequences: `[B, N, d_model]` to `[B, N, d_model]`.
-    ///
-    /// # Panics
-    /// As [`diff_attention`].
-    pub fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        let table = rotary(self.rotary_base, self.head_dim, 0, &input);
-        self.attend(input, table.as_ref(), None)
-    }
-
-    /// The output for the tokens that follow those in `cache`, to which they are added.
-    ///
-    /// # Panics
-    /// As [`diff_attention`].
-    pub fn forward_cached(&self, input: Tensor<3>, cache: &mut KeyValueCache) -> Tensor<3> {
-        let table = rotary(self.rotary_base, self.head_dim, cache.len(), &input);
-        self.attend(input, table.as_ref(), Some(cache))
-    }
-
     /// λ of every token of `[B, N, d_model]` and head, `[B, H, N]`.
     pub fn lambda(&self, input: Tensor<3>) -> Tensor<3> {
-        sigmoid(self.lambda_proj.forward(input).cast(DType::F32)).swap_dims(1, 2)
+        sigmoid(widened(self.lambda_proj.forward(input))).swap_dims(1, 2)
+    }
+}
+
+impl Layer for MultiHeadDiffAttentionV2 {
+    fn heads(&self) -> &Heads {
+        &self.heads
     }
 
-    pub(super) fn attend(
+    fn attend(
         &self,
         input: Tensor<3>,
         rotary: Option<&RotaryTable>,
@@ -137,13 +94,13 @@ impl MultiHeadDiffAttentionV2 {
         let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
         let [query, key, value] = project(projections, input.clone(), rotary, cache);
         let options = Options {
-            mask: mask(self.causal, self.window),
+            mask: self.heads.mask(),
             ..Options::default()
         };
         let output = diff_attention(
-            Pairing::Interleaved.split(query, self.n_heads),
-            split(key, self.n_kv_heads),
-            split(value, self.n_kv_heads),
+            Pairing::Interleaved.split(query, self.heads.n_heads),
+            split(key, self.heads.n_kv_heads),
+            split(value, self.heads.n_kv_heads),
             self.lambda(input),
             None,
             &options,

@@ -61,6 +61,14 @@ impl Default for Case {
 /// Values and gradients, row-major: output, dq, dk, dv, dλ, dγ.
 pub(crate) type Computed = Vec<(&'static str, Vec<f64>)>;
 
+/// Query, λ, γ, and what the output is multiplied with for the loss.
+type Rest<'a> = (
+    &'a Tensor<5>,
+    &'a Tensor<3>,
+    &'a Option<Tensor<1>>,
+    &'a Tensor<4>,
+);
+
 /// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -94,48 +102,39 @@ impl Case {
         let lambda = random.lambda(&self.lambda).require_grad();
         let gamma = self.gamma.then(|| random.tensor([self.value_dim]));
         let weights = random.constant([b, h, n, self.value_dim]);
-        let rest = (&lambda, &gamma, &weights);
-        match (self.shared_key, self.value_halves) {
-            (false, false) => {
-                let key = random.tensor([b, hk, 2, m, self.dim]);
-                self.finish(
-                    form,
-                    &query,
-                    &key,
-                    &random.tensor([b, hk, m, self.value_dim]),
-                    rest,
-                )
-            }
-            (false, true) => {
-                let key = random.tensor([b, hk, 2, m, self.dim]);
-                let value = random.tensor([b, hk, 2, m, self.value_dim / 2]);
-                self.finish(form, &query, &key, &value, rest)
-            }
-            (true, false) => {
-                let key = random.tensor([b, hk, m, self.dim]);
-                self.finish(
-                    form,
-                    &query,
-                    &key,
-                    &random.tensor([b, hk, m, self.value_dim]),
-                    rest,
-                )
-            }
-            (true, true) => {
-                let key = random.tensor([b, hk, 1, m, self.dim]);
-                let value = random.tensor([b, hk, 2, m, self.value_dim / 2]);
-                self.finish(form, &query, &key, &value, rest)
-            }
+        let rest = (&query, &lambda, &gamma, &weights);
+        if self.shared_key {
+            let key = random.tensor([b, hk, m, self.dim]);
+            self.with_key(form, &key, rest, &mut random)
+        } else {
+            let key = random.tensor([b, hk, 2, m, self.dim]);
+            self.with_key(form, &key, rest, &mut random)
+        }
+    }
+
+    fn with_key<const K: usize>(
+        &self,
+        form: Form,
+        key: &Tensor<K>,
+        rest: Rest,
+        random: &mut Source,
+    ) -> Computed {
+        let (b, hk, m) = (self.batch, self.kv_heads, self.keys);
+        if self.value_halves {
+            let value = random.tensor([b, hk, 2, m, self.value_dim / 2]);
+            self.finish(form, key, &value, rest)
+        } else {
+            let value = random.tensor([b, hk, m, self.value_dim]);
+            self.finish(form, key, &value, rest)
         }
     }
 
     fn finish<const K: usize, const V: usize>(
         &self,
         form: Form,
-        query: &Tensor<5>,
         key: &Tensor<K>,
         value: &Tensor<V>,
-        (lambda, gamma, weights): (&Tensor<3>, &Option<Tensor<1>>, &Tensor<4>),
+        (query, lambda, gamma, weights): Rest,
     ) -> Computed {
         let function = match form {
             Form::Public => diff_attention::<K, V, 3>,

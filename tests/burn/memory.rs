@@ -3,10 +3,10 @@
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend};
-use burn::tensor::{DType, Shape};
+use burn::tensor::{DType, Int, Shape, Tensor};
 use burn_cubecl::{CubeBackend, CubeDevice};
 use cubecl::MemoryScope;
-use diff_flash_attn::burn::{AttentionOps, Maybe, composed, diff_attention};
+use diff_flash_attn::burn::{AttentionOps, DiffTransformerConfig, Maybe, composed, diff_attention};
 use diff_flash_attn::{Mask, Options};
 
 use crate::cases::{Source, cube};
@@ -18,8 +18,8 @@ fn options() -> Options {
     }
 }
 
-/// A step; then the bytes that the device's allocator has reserved, which are the peak of all that came before.
-fn step(len: usize, fused: bool) -> u64 {
+/// A step of attention alone.
+fn attention_step(len: usize, fused: bool) {
     let mut source = Source::new(DType::F32, &cube().autodiff());
     let query = source.tensor([1, 1, 2, len, 16]);
     let key = source.tensor([1, 1, 2, len, 16]);
@@ -32,6 +32,25 @@ fn step(len: usize, fused: bool) -> u64 {
     let output = function(query.clone(), key, value, lambda, None, &options());
     let gradients = output.sum().backward();
     query.grad(&gradients).unwrap().into_data();
+}
+
+/// A step of a decoder.
+fn decoder_step(len: usize) {
+    let device = cube().autodiff();
+    let model = DiffTransformerConfig::new(16, 32, 1, 1).init(&device);
+    let tokens = Tensor::<1, Int>::arange(0..len as i64, &device).remainder_scalar(16);
+    let loss = model.forward(tokens.reshape([1, len])).square().mean();
+    let gradients = loss.backward();
+    let first = model.embed_tokens.weight.val().grad(&gradients);
+    first.unwrap().into_data();
+}
+
+/// A step; then the bytes that the device's allocator has reserved, which are the peak of all that came before.
+fn step(len: usize, form: &str) -> u64 {
+    match form {
+        "decoder" => decoder_step(len),
+        form => attention_step(len, form == "fused"),
+    }
     let client = CubeDevice::Wgpu(Default::default()).client();
     let report = client.memory_report(MemoryScope::Device);
     report.usage().bytes_reserved
@@ -57,22 +76,18 @@ fn peak(len: usize, form: &str) -> u64 {
 fn one_step() {
     let wanted = std::env::var(STEP).unwrap();
     let (form, len) = wanted.split_once(' ').unwrap();
-    println!("\nreserved {}", step(len.parse().unwrap(), form == "fused"));
+    println!("\nreserved {}", step(len.parse().unwrap(), form));
 }
 
 #[test]
 fn a_step_takes_memory_linear_in_the_sequence_length() {
-    let (short, long) = (peak(4096, "fused"), peak(8192, "fused"));
-    println!("fused: {short} B at 4096, {long} B at 8192");
     let one_map = 8192 * 8192 * 4;
-    assert!(
-        long < one_map / 4,
-        "{long} B, one map of scores has {one_map} B"
-    );
-    assert!(
-        short > 0 && long < 2 * short + short / 4,
-        "{short} B, then {long} B"
-    );
+    for form in ["fused", "decoder"] {
+        let (short, long) = (peak(4096, form), peak(8192, form));
+        println!("{form}: {short} B at 4096, {long} B at 8192, a map of scores {one_map} B");
+        assert!(long < one_map / 4, "{long} B");
+        assert!(short > 0 && long < 2 * short + short / 4);
+    }
     let (short, long) = (peak(1024, "composed"), peak(2048, "composed"));
     println!("composed: {short} B at 1024, {long} B at 2048");
     assert!(long > 3 * short, "{short} B, then {long} B");

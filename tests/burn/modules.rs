@@ -2,7 +2,7 @@
 
 use burn::config::Config;
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use diff_flash_attn::burn::{
     AttentionKind, DecoderCache, DiffTransformer, DiffTransformerConfig, KeyValueCache,
     MultiHeadDiffAttentionConfig, MultiHeadDiffAttentionV2Config, MultiHeadStandardAttentionConfig,
@@ -112,9 +112,85 @@ impl ModuleMapper for ToF64 {
     }
 }
 
+/// Moves one tensor of many along a direction of its own, and takes all off the graph.
+struct Move {
+    /// Tensors before it.
+    left: usize,
+    by: f64,
+}
+
+impl Move {
+    fn tensor<const D: usize>(&mut self, tensor: Tensor<D>) -> Tensor<D> {
+        let by = if self.left == 0 { self.by } else { 0.0 };
+        self.left = self.left.wrapping_sub(1);
+        let shape = tensor.dims();
+        let along = directions(shape.iter().product());
+        let moved = values(tensor).into_iter().zip(along);
+        let moved = moved.map(|(x, along)| x + along * by).collect::<Vec<_>>();
+        let device = Device::flex();
+        Tensor::from_data(TensorData::new(moved, shape), (&device, DType::F64))
+    }
+}
+
+impl ModuleMapper for Move {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let moved = self.tensor(param.val());
+        Param::initialized(param.id, moved)
+    }
+}
+
+fn directions(len: usize) -> impl Iterator<Item = f64> {
+    (0..len).map(|i| (i as f64 * 0.7).cos())
+}
+
+/// Compares the gradient of every parameter, and of the input, with central differences.
+fn check_gradients<M: Module>(layer: M, forward: impl Fn(&M, Tensor<3>) -> Tensor<3>) {
+    let layer = layer.map(&mut ToF64);
+    let loss = |layer: &M, tokens| forward(layer, tokens).sin().sum();
+    let tokens = Source::new(DType::F64, &Device::flex().autodiff()).tensor([2, 7, 32]);
+    let mut gradients = loss(&layer, tokens.clone()).backward();
+    let input = values(tokens.grad(&gradients).unwrap());
+    let mut found = named_gradients(&layer, &mut gradients);
+    found.push(("input".to_string(), input));
+    for (at, (name, gradient)) in found.iter().enumerate() {
+        let along = |by| {
+            let mut one = Move { left: at, by };
+            let layer = layer.clone().map(&mut one);
+            values(loss(&layer, one.tensor(tokens.clone())))[0]
+        };
+        let slope = (along(1e-5) - along(-1e-5)) / 2e-5;
+        let pairs = gradient.iter().zip(directions(gradient.len()));
+        let expected: f64 = pairs.map(|(gradient, along)| gradient * along).sum();
+        println!("{name}: {slope:e} by differences, {expected:e} by gradients");
+        assert!(gradient.iter().any(|x| *x != 0.0), "{name}");
+        assert!(
+            (slope - expected).abs() < 1e-8 * (1.0 + expected.abs()),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn gradients_of_the_layers_are_those_of_finite_differences() {
+    let device = Device::flex().autodiff();
+    macro_rules! check {
+        ($config:expr) => {
+            let layer = $config.with_rotary_base(Some(100.0)).init(&device);
+            check_gradients(layer, |layer, tokens| layer.forward(tokens));
+        };
+    }
+    check!(MultiHeadDiffAttentionConfig::new(32, 2).with_n_kv_heads(Some(1)));
+    check!(MultiHeadDiffAttentionV2Config::new(32, 4).with_n_kv_heads(Some(2)));
+    check!(
+        MultiHeadStandardAttentionConfig::new(32, 4)
+            .with_bias(true)
+            .with_window(Some(3))
+    );
+}
+
 /// Gradients by the names of their parameters.
 pub(crate) fn named_gradients(
-    model: &DiffTransformer,
+    model: &impl Module,
     gradients: &mut burn::tensor::Gradients,
 ) -> Vec<(String, Vec<f64>)> {
     struct Visitor<'a> {

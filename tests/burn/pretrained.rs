@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use diff_flash_attn::burn::DiffTransformer;
 use diff_flash_attn::burn::hugging_face::{self, LoadError};
 use safetensors::SafeTensors;
 
@@ -105,24 +106,73 @@ fn logits_loss_and_gradients_are_those_of_transformers() {
     }
 }
 
-/// A folder with the fixture's files, one of them changed.
-fn changed(change: impl FnOnce(&Path)) -> LoadError {
+/// Loads a folder with the fixture's files, some of them changed.
+fn load_changed(change: impl FnOnce(&Path)) -> Result<DiffTransformer, LoadError> {
     let copy = tempfile::tempdir().unwrap();
     for name in ["config.json", "model.safetensors"] {
         std::fs::copy(folder().join(name), copy.path().join(name)).unwrap();
     }
     change(copy.path());
-    hugging_face::load(copy.path(), &Device::flex()).unwrap_err()
+    hugging_face::load(copy.path(), &Device::flex())
+}
+
+fn changed(change: impl FnOnce(&Path)) -> LoadError {
+    load_changed(change).unwrap_err()
+}
+
+fn edit(folder: &Path, from: &str, to: &str) {
+    let path = folder.join("config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from));
+    std::fs::write(path, text.replace(from, to)).unwrap();
 }
 
 fn edited(from: &str, to: &str) -> String {
-    let edit = |folder: &Path| {
-        let path = folder.join("config.json");
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains(from));
-        std::fs::write(path, text.replace(from, to)).unwrap();
+    changed(|folder| edit(folder, from, to)).to_string()
+}
+
+/// Writes the fixture's weights whose names are `wanted` into a file of `folder`.
+fn write_weights(folder: &Path, file: &str, wanted: impl Fn(&str) -> bool) {
+    let bytes = std::fs::read(self::folder().join("model.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap().tensors();
+    let tensors = tensors.into_iter().filter(|(name, _)| wanted(name));
+    safetensors::serialize_to_file(tensors, None, &folder.join(file)).unwrap();
+}
+
+fn logits(model: &DiffTransformer) -> Vec<f64> {
+    values(model.forward(Expected::read().tokens(&Device::flex())))
+}
+
+#[test]
+fn weights_in_several_files_are_one_model() {
+    let whole = load_changed(|_| ()).unwrap();
+    let parts = load_changed(|folder| {
+        std::fs::remove_file(folder.join("model.safetensors")).unwrap();
+        for part in [1, 2] {
+            let file = format!("model-0000{part}-of-00002.safetensors");
+            write_weights(folder, &file, |name| {
+                name.contains("layers.0") == (part == 1)
+            });
+        }
+    });
+    assert_eq!(logits(&parts.unwrap()), logits(&whole));
+}
+
+#[test]
+fn a_tied_output_is_the_embedding() {
+    let untied = |folder: &Path| {
+        write_weights(folder, "model.safetensors", |name| name != "lm_head.weight");
     };
-    changed(edit).to_string()
+    let missing = changed(untied).to_string();
+    assert!(missing.ends_with("has: lm_head.weight"), "{missing}");
+    let model = load_changed(|folder| {
+        untied(folder);
+        let name = "\"tie_word_embeddings\": ";
+        edit(folder, &format!("{name}false"), &format!("{name}true"));
+    });
+    let model = model.unwrap();
+    let embedding = model.embed_tokens.weight.val().transpose();
+    assert_eq!(values(model.lm_head.weight.val()), values(embedding));
 }
 
 #[test]

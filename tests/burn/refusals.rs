@@ -1,6 +1,8 @@
 //! What the functions refuse: a panic at the call with the crate's message, on every backend.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
 use burn::tensor::{DType, Device, Tensor};
 use diff_flash_attn::Options;
@@ -8,8 +10,24 @@ use diff_flash_attn::burn::diff_attention;
 
 use crate::cases::{NORM, Source, cube};
 
+thread_local! {
+    /// The file that the thread's last panic names.
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// The message of a refusal, whose place is the call in this file.
 fn message(call: impl FnOnce() -> Tensor<4>) -> String {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let file = panic.location().map_or("", |place| place.file());
+            PLACE.set(file.to_string());
+            others(panic);
+        }));
+    });
     let panic = catch_unwind(AssertUnwindSafe(call)).unwrap_err();
+    assert_eq!(PLACE.take(), file!());
     panic.downcast_ref::<String>().expect("a message").clone()
 }
 

@@ -20,8 +20,8 @@ pub(crate) struct Progress {
     pub(crate) size: Size,
     /// Steps of the whole training: the learning rate follows from them.
     pub(crate) steps: usize,
-    /// Bytes of the text, to notice that it is another.
-    pub(crate) text_len: usize,
+    /// Bytes of the text, and their checksum, to notice that it is another.
+    pub(crate) text: (usize, u32),
     /// Steps done.
     pub(crate) step: usize,
     /// Loss of every step.
@@ -49,43 +49,77 @@ impl Checkpoint {
             return Ok(None);
         }
         let found = read(&path)?;
-        let place = |of: &Progress| (of.kind, of.size, of.steps, of.text_len);
+        let place = |of: &Progress| (of.kind, of.size, of.steps, of.text);
         ensure!(
             place(&found) == place(wanted),
-            "{} is of another training ({:?} steps, {:?}, {} bytes of text); --fresh starts over",
+            "{} is of another training ({} steps, {:?}, a text of {} bytes); --fresh starts over",
             self.folder.display(),
             found.steps,
             found.size,
-            found.text_len
+            found.text.0
         );
         Ok(Some(found))
     }
 
-    /// Reads parameters and the optimizer's state.
+    /// Reads the parameters and the optimizer's state of a step.
     pub(crate) fn load(
         &self,
+        step: usize,
         model: DiffTransformer,
         optimizer: ModuleOptimizer,
     ) -> Result<(DiffTransformer, ModuleOptimizer)> {
-        let record = ModuleRecord::load(self.folder.join("model.bpk"))?;
-        let optimizer = optimizer.load(self.folder.join("optimizer.bpk"))?;
-        Ok((model.try_load_record(record)?, optimizer))
+        let [parameters, state] = self.files(step);
+        let record = ModuleRecord::load(parameters)?;
+        Ok((model.try_load_record(record)?, optimizer.load(state)?))
     }
 
-    /// Writes everything; where it stands comes last.
+    /// Writes everything. Whatever interrupts it, `progress.json` names a step whose files are whole.
     pub(crate) fn save(
         &self,
         progress: &Progress,
         model: &DiffTransformer,
         optimizer: &ModuleOptimizer,
     ) -> Result<()> {
-        let folder = &self.folder;
-        std::fs::create_dir_all(folder)
+        let folder = self.step_folder(progress.step);
+        std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
-        model.clone().into_record().save(folder.join("model.bpk"))?;
-        optimizer.save(folder.join("optimizer.bpk"))?;
-        let text = serde_json::to_string_pretty(progress)?;
-        Ok(std::fs::write(folder.join("progress.json"), text)?)
+        let [parameters, state] = self.files(progress.step);
+        model.clone().into_record().save(parameters)?;
+        optimizer.save(state)?;
+        let written = self.folder.join("progress.json.new");
+        std::fs::write(&written, serde_json::to_string_pretty(progress)?)?;
+        std::fs::rename(written, self.folder.join("progress.json"))?;
+        self.keep_only(&folder)
+    }
+
+    /// Forgets the training in the folder.
+    pub(crate) fn forget(&self) -> Result<()> {
+        let path = self.folder.join("progress.json");
+        if path.exists() {
+            std::fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the files of steps but one.
+    fn keep_only(&self, kept: &Path) -> Result<()> {
+        for entry in std::fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let of_a_step = entry.file_name().to_string_lossy().starts_with("step-");
+            if of_a_step && entry.path() != kept {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn step_folder(&self, step: usize) -> PathBuf {
+        self.folder.join(format!("step-{step}"))
+    }
+
+    /// Parameters and the optimizer's state.
+    fn files(&self, step: usize) -> [PathBuf; 2] {
+        ["model.bpk", "optimizer.bpk"].map(|name| self.step_folder(step).join(name))
     }
 }
 

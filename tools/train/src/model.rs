@@ -1,6 +1,7 @@
 //! Models that are compared: one width and depth, one number of parameters, three kinds of attention.
 
 use burn::module::Module;
+use burn::nn::Initializer;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::Tensor;
 use clap::ValueEnum;
@@ -93,7 +94,11 @@ pub(crate) fn config(kind: Kind, size: Size) -> DiffTransformerConfig {
         Kind::V2 => (AttentionKind::DiffV2, heads),
         Kind::Standard => (AttentionKind::Standard, heads),
     };
-    DiffTransformerConfig::new(256, width, layers, heads).with_attention(attention)
+    // The 0.02 of published models is about this at their widths.
+    let std = 0.5 / (width as f64).sqrt();
+    DiffTransformerConfig::new(256, width, layers, heads)
+        .with_attention(attention)
+        .with_initializer(Initializer::Normal { mean: 0.0, std })
 }
 
 /// Mean cross-entropy of the bytes that follow, in nats.

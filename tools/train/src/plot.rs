@@ -7,6 +7,7 @@ use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
 use crate::checkpoint::Progress;
+use crate::model::Kind;
 
 /// Draws training loss (thin) and held-out loss (thick, with marks) of every model, and the unigram entropy.
 pub(crate) fn draw(trainings: &[Progress], unigram: f64, path: &Path) -> Result<()> {
@@ -35,7 +36,10 @@ pub(crate) fn draw(trainings: &[Progress], unigram: f64, path: &Path) -> Result<
     let root = BitMapBackend::new(path, (960, 600)).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
-        .caption("Loss in nats per byte", ("sans-serif", 20))
+        .caption(
+            "Loss in nats per byte: held out (marks), in training (thin)",
+            ("sans-serif", 20),
+        )
         .margin(16)
         .x_label_area_size(40)
         .y_label_area_size(56)
@@ -50,8 +54,8 @@ pub(crate) fn draw(trainings: &[Progress], unigram: f64, path: &Path) -> Result<
         .draw_series(frequencies)?
         .label("byte frequencies alone")
         .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], BLACK));
-    for (i, run) in trainings.iter().enumerate() {
-        let color = Palette99::pick(i).to_rgba();
+    for run in trainings {
+        let color = color(run.kind);
         let training = run
             .training
             .iter()
@@ -61,13 +65,23 @@ pub(crate) fn draw(trainings: &[Progress], unigram: f64, path: &Path) -> Result<
         let held_out = LineSeries::new(run.held_out.clone(), color.stroke_width(3)).point_size(4);
         chart
             .draw_series(held_out)?
-            .label(format!("{}, held out", run.kind))
+            .label(run.kind.to_string())
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(3)));
     }
     chart
         .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK)
         .draw()?;
     Ok(root.present()?)
+}
+
+/// A model's colour, whichever others are drawn.
+fn color(kind: Kind) -> RGBColor {
+    match kind {
+        Kind::Diff => RGBColor(214, 39, 40),
+        Kind::V2 => RGBColor(44, 140, 44),
+        Kind::Standard => RGBColor(31, 99, 180),
+    }
 }

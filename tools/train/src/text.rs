@@ -57,6 +57,14 @@ impl Text {
         self.training.len()
     }
 
+    /// A checksum of all bytes.
+    pub(crate) fn checksum(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.training);
+        hasher.update(&self.held_out);
+        hasher.finalize()
+    }
+
     /// The batch of a step: the same whenever it is asked for.
     pub(crate) fn batch(&self, step: usize, size: usize, context: usize, device: &Device) -> Batch {
         let mut random = StdRng::seed_from_u64(step as u64);

@@ -75,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         kind: options.model,
         size,
         steps: options.steps.unwrap_or(size.steps()),
-        text_len: text.len(),
+        text: (text.len(), text.checksum()),
         step: 0,
         training: vec![],
         held_out: vec![],
@@ -118,16 +118,16 @@ impl Training {
             .with_weight_decay(0.1)
             .with_grad_clipping(Some(GradientClippingConfig::Norm(1.0)))
             .init();
-        let found = if options.fresh {
-            None
-        } else {
-            checkpoint.resume(&wanted)?
-        };
+        if options.fresh {
+            checkpoint.forget()?;
+        }
+        let found = checkpoint.resume(&wanted)?;
         let (progress, (model, optimizer)) = match found {
             None => (wanted, (model, optimizer)),
             Some(found) => {
-                println!("going on from step {}", found.step);
-                (found, checkpoint.load(model, optimizer)?)
+                let step = found.step;
+                println!("going on from step {step}");
+                (found, checkpoint.load(step, model, optimizer)?)
             }
         };
         Ok(Self {

@@ -62,14 +62,7 @@ fn a_training_goes_on_where_it_stopped() {
         text(&output.stdout)
     );
 
-    let (whole_losses, halves_losses) = (losses(whole.path()), losses(halves.path()));
-    assert_eq!(halves_losses.len(), 4);
-    for (whole, halves) in whole_losses.iter().zip(&halves_losses) {
-        assert!(
-            (whole - halves).abs() < 1e-4 * whole,
-            "{whole_losses:?}, {halves_losses:?}"
-        );
-    }
+    assert_eq!(losses(halves.path()), losses(whole.path()));
     let plot = std::fs::read(halves.path().join("loss.png")).expect("a plot");
     assert!(plot.starts_with(b"\x89PNG"));
 }
