@@ -39,7 +39,7 @@ pub(super) fn plan(
     if !SCALES.contains(&problem.scale) {
         return refuse(format!("scale {} is outside {SCALES:?}", problem.scale));
     }
-    let value_parts = value_parts(checked)?;
+    let (value_parts, value_panel) = value_pieces(checked)?;
     let key_maps = problem.key_maps();
     let tensors = [
         ("query", &inputs.query, &checked.query, problem.maps),
@@ -61,6 +61,7 @@ pub(super) fn plan(
         maps: problem.maps,
         key_maps,
         value_parts,
+        value_panel,
         half,
         sides: problem.band().0,
         norm: problem.norm.is_some(),
@@ -107,18 +108,20 @@ fn half(dtype: DType) -> Result<Half> {
     }
 }
 
-/// Pieces in which values are loaded: the halves, where they lie apart.
-fn value_parts(checked: &Checked) -> Result<usize> {
+/// Pieces in which values are loaded, the halves where they lie apart, and the columns of their panels.
+fn value_pieces(checked: &Checked) -> Result<(usize, usize)> {
     let half = checked.problem.value_dim / 2;
     if checked.value.strides.pair == half {
-        return Ok(1);
+        return Ok((1, PANEL));
     }
-    if half.is_multiple_of(PANEL) {
-        return Ok(2);
+    let panels = [PANEL, PANEL / 2];
+    match panels.into_iter().find(|panel| half.is_multiple_of(*panel)) {
+        Some(panel) => Ok((2, panel)),
+        None => refuse(format!(
+            "halves of a value that lie apart have {half} columns, expected a multiple of {}",
+            PANEL / 2
+        )),
     }
-    refuse(format!(
-        "halves of a value that lie apart must be multiples of {PANEL} columns"
-    ))
 }
 
 /// Extents and strides of a tensor map, batch first. The strides of axes of one element are made up.
@@ -162,13 +165,13 @@ fn check_tensor_map(name: &str, tensor: &Tensor, axes: &Axes, pairs: usize) -> R
     Ok(())
 }
 
-/// A tensor of rank 5 over batch, row, head, pair and column, of which `rows` rows of a panel are loaded at once.
+/// A tensor of rank 5 over batch, row, head, pair and column, of which `rows` rows of `panel` columns are loaded at once.
 fn tensor_map(
     tensor: &Tensor,
     axes: &Axes,
     pairs: usize,
     columns: usize,
-    rows: usize,
+    [rows, panel]: [usize; 2],
 ) -> TensorMapArg<Tiled> {
     let ([batch, len, heads, pairs], [a, b, c, d]) = extents(axes, pairs);
     let offset = (tensor.offset() * tensor.dtype().size()) as u64;
@@ -177,9 +180,14 @@ fn tensor_map(
     // SAFETY: `check` compared shape and strides with the buffer.
     let argument =
         unsafe { TensorArg::from_raw_parts(handle, [a, b, c, d, 1].into(), shape.into()) };
-    let tile_size = [1, rows, 1, 1, PANEL].into();
+    let tile_size = [1, rows, 1, 1, panel].into();
+    let swizzle = if panel == PANEL {
+        TensorMapSwizzle::B128
+    } else {
+        TensorMapSwizzle::B64
+    };
     TensorMapArg::new(TiledArgs { tile_size }, argument, tensor.dtype().elem())
-        .with_swizzle(TensorMapSwizzle::B128)
+        .with_swizzle(swizzle)
         .with_prefetch(TensorMapPrefetch::B128)
 }
 
@@ -213,21 +221,21 @@ pub(super) fn launch(
                 &checked.query,
                 shape.maps,
                 problem.head_dim,
-                shape.rows(),
+                [shape.rows(), PANEL],
             ),
             tensor_map(
                 &inputs.key,
                 &checked.key,
                 shape.key_maps,
                 problem.head_dim,
-                keys,
+                [keys, PANEL],
             ),
             tensor_map(
                 &inputs.value,
                 &checked.value,
                 shape.value_parts,
                 columns,
-                keys,
+                [keys, shape.value_panel],
             ),
             optional(client, inputs.lambda.as_ref()),
             optional(client, inputs.gamma.as_ref()),

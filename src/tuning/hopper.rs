@@ -113,8 +113,9 @@ const fn row(
     }
 }
 
-/// All default settings: wide tiles whose registers and shared memory suffice, softmax and products overlapped. Turns where exponentials are many for the
-/// products that hide them, that is where the value dimension is small. They await a measurement.
+/// All default settings: wide tiles whose registers and shared memory suffice, softmax and products overlapped. Turns where
+/// exponentials are many for the products that hide them, that is where the value dimension is small. They await a
+/// measurement.
 #[rustfmt::skip]
 const TABLE: &[HopperShipped] = &[
     //  maps d    dv     mask    keys  k  v  w  c  regs  turns

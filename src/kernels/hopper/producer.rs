@@ -6,7 +6,7 @@
 
 use cubecl::prelude::*;
 
-use super::ptx::{BoxStart, barrier_expect, load_box};
+use super::ptx::{BoxStart, WHOLE_ROW, barrier_expect, load_box};
 use super::ring::Ring;
 use super::shape::{HopperShape, PANEL};
 
@@ -115,7 +115,8 @@ fn load_keys(source: u64, work: &Work, first: &Ring, row: i32, #[comptime] shape
                 row: row + part_row(work, shape),
                 batch: work.batch,
             };
-            let to = tile + comptime!((panel * shape.key_panel()) as u32) + part(work, shape);
+            let to = tile + comptime!((panel * shape.key_panel()) as u32);
+            let to = to + part_row(work, shape) as u32 * comptime!(WHOLE_ROW as u32);
             load_box(to, source, ring.landed(), start, comptime!(shape.cubes()));
         }
     }
@@ -128,25 +129,20 @@ fn load_values(source: u64, work: &Work, ring: &Ring, row: i32, #[comptime] shap
     #[unroll]
     for panel in 0..comptime!(shape.value_panels()) {
         let start = BoxStart {
-            column: comptime!((panel % part_panels * PANEL) as i32).runtime(),
+            column: comptime!((panel % part_panels * shape.value_panel) as i32).runtime(),
             pair: comptime!((panel / part_panels) as i32).runtime(),
             head: work.kv_head,
             row: row + part_row(work, shape),
             batch: work.batch,
         };
-        let to = tile + comptime!((panel * shape.key_panel()) as u32) + part(work, shape);
+        let to = tile + comptime!((panel * shape.value_panel_bytes()) as u32);
+        let to = to + part_row(work, shape) as u32 * comptime!(shape.value_row() as u32);
         load_box(to, source, ring.landed(), start, comptime!(shape.cubes()));
     }
 }
 
-/// First row that the cube loads of a tile.
+/// First row that the cube loads of a tile, for all cubes of its cluster.
 #[cube]
 fn part_row(work: &Work, #[comptime] shape: HopperShape) -> i32 {
     (work.rank * comptime!(shape.loaded_rows() as u32)) as i32
-}
-
-/// Where those rows begin in a panel.
-#[cube]
-fn part(work: &Work, #[comptime] shape: HopperShape) -> u32 {
-    work.rank * comptime!(shape.loaded_part() as u32)
 }

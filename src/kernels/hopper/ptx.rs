@@ -328,29 +328,31 @@ pub(crate) fn load_box(
 }
 
 // ---- tensor cores -----------------------------------------------------------------------------------------------
-// Operands in shared memory are panels of 64 columns (128 bytes) in the 128-byte swizzle, as TMA writes them; a panel
-// begins at a multiple of 1024. Descriptors count in units of 16 bytes.
+// Operands in shared memory are panels of 64 columns (128 bytes) in the 128-byte swizzle, as TMA writes them, or values of
+// 32 (64 bytes) in the 64-byte swizzle; eight rows of a panel begin at a multiple of their size. Descriptors count in units
+// of 16 bytes.
 
 /// Unit of a descriptor's addresses and distances, in bytes.
 pub(crate) const UNIT: usize = 16;
-/// Eight rows of a panel, in bytes.
-const EIGHT_ROWS: u64 = 1024;
-const SWIZZLE_128: u64 = 1 << 62;
+/// A row of a panel of 64 columns, in bytes.
+pub(crate) const WHOLE_ROW: usize = 128;
 
-const fn descriptor_bits(leading: usize) -> u64 {
-    ((leading / UNIT) as u64) << 16 | (EIGHT_ROWS / UNIT as u64) << 32 | SWIZZLE_128
+const fn descriptor_bits(leading: usize, row: usize) -> u64 {
+    let swizzle = if row == WHOLE_ROW { 1 << 62 } else { 2 << 62 };
+    ((leading / UNIT) as u64) << 16 | ((8 * row / UNIT) as u64) << 32 | swizzle
 }
 
 /// Descriptor of an operand whose rows are those of the product's result and whose columns are summed over.
 #[cube]
 pub(crate) fn descriptor_rows(at: u32) -> u64 {
-    u64::cast_from((at & 0x3FFFFu32) >> 4u32) | comptime!(descriptor_bits(UNIT))
+    u64::cast_from((at & 0x3FFFFu32) >> 4u32) | comptime!(descriptor_bits(UNIT, WHOLE_ROW))
 }
 
-/// Descriptor of a right operand whose rows are summed over; `panel` is the distance of its panels in bytes.
+/// Descriptor of a right operand whose rows are summed over; `panel` is the distance of its panels and `row` the length of
+/// their rows, in bytes.
 #[cube]
-pub(crate) fn descriptor_columns(at: u32, #[comptime] panel: usize) -> u64 {
-    u64::cast_from((at & 0x3FFFFu32) >> 4u32) | comptime!(descriptor_bits(panel))
+pub(crate) fn descriptor_columns(at: u32, #[comptime] panel: usize, #[comptime] row: usize) -> u64 {
+    u64::cast_from((at & 0x3FFFFu32) >> 4u32) | comptime!(descriptor_bits(panel, row))
 }
 
 /// Comptime shape of a product of a warpgroup, 64 rows of `columns` columns.
@@ -424,7 +426,7 @@ pub(crate) fn multiply<N: Size>(
 }
 
 /// `%0.. = C + A B` with the registers of C, those of A and the descriptor of B after the result's.
-fn accumulate_text(product: Product) -> String {
+fn accumulate_text(product: Product, row: usize) -> String {
     let (count, sums) = (product.registers(), product.vector());
     let left = 2 * sums;
     let right = left + product.left_vector();
@@ -433,8 +435,7 @@ fn accumulate_text(product: Product) -> String {
     text += &moves(0, sums, count);
     text += "wgmma.fence.sync.aligned;\n";
     for step in 0..product.depth / 16 {
-        // 16 rows of 128 bytes.
-        let (b, a) = (step * 16 * 128 / UNIT, registers(left + 4 * step, 4));
+        let (b, a) = (step * 16 * row / UNIT, registers(left + 4 * step, 4));
         text += &format!("add.s64 b, %{right}, {b};\n");
         text += &format!(
             "{} {{{result}}}, {{{a}}}, b, add, 1, 1, 1;\n",
@@ -444,16 +445,17 @@ fn accumulate_text(product: Product) -> String {
     text + "wgmma.commit_group.sync.aligned;\n}"
 }
 
-/// Begins `sums + A B`, A in registers and B in shared memory. The result is there after a [`wait`], and until then A's
-/// registers must keep their values.
+/// Begins `sums + A B`, A in registers and B in shared memory, `row` bytes a row of its panels. The result is there after a
+/// [`wait`], and until then A's registers must keep their values.
 #[cube]
 pub(crate) fn accumulate<N: Size, A: Size>(
     sums: Vector<f32, N>,
     left: Vector<u32, A>,
     right: u64,
     #[comptime] product: Product,
+    #[comptime] row: usize,
 ) -> Vector<f32, N> {
-    let text = comptime!(accumulate_text(product));
+    let text = comptime!(accumulate_text(product, row));
     let sums = value::<Vector<f32, N>>(sums);
     let (left, right) = (value::<Vector<u32, A>>(left), value::<u64>(right));
     let out: Vector<f32, N>;

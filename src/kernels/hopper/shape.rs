@@ -1,16 +1,15 @@
 //! What is compiled into the forward kernel, and where everything lies in shared memory.
 //!
 //! From the start: the queries of every map, the key rings, the value ring, the norm's row sums; then the barriers. All
-//! tiles are panels of 64 columns, 128 bytes a row, and begin at multiples of 1024.
+//! tiles are panels of 64 columns, 128 bytes a row, values also of 32; all begin at multiples of 1024.
 
 use super::fragment;
-use super::ptx::{Half, Product};
+use super::ptx::{Half, Product, WHOLE_ROW};
 use crate::math::mask::Sides;
 use crate::tuning::HopperSettings;
 
 /// Columns of a panel: 128 bytes.
 pub(crate) const PANEL: usize = 64;
-const PANEL_ROW: usize = 128;
 
 /// Everything about a forward launch that is compiled into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +21,8 @@ pub(crate) struct HopperShape {
     pub key_maps: usize,
     /// Pieces of a value that lie apart: 1 or 2.
     pub value_parts: usize,
+    /// Columns of a panel of values: [`PANEL`], or half as many where only those divide a piece.
+    pub value_panel: usize,
     pub half: Half,
     pub sides: Sides,
     pub norm: bool,
@@ -87,22 +88,27 @@ impl HopperShape {
     }
 
     pub(crate) const fn value_panels(&self) -> usize {
-        self.value_dim.div_ceil(PANEL)
+        self.value_dim.div_ceil(self.value_panel)
+    }
+
+    /// A row of a panel of values, in bytes.
+    pub(crate) const fn value_row(&self) -> usize {
+        self.value_panel * WHOLE_ROW / PANEL
     }
 
     /// Distance of the panels of a tile of queries.
     pub(crate) const fn query_panel(&self) -> usize {
-        self.rows() * PANEL_ROW
+        self.rows() * WHOLE_ROW
     }
 
-    /// Bytes in which the parts of a panel that different cubes load lie apart.
-    pub(crate) const fn loaded_part(&self) -> usize {
-        self.loaded_rows() * PANEL_ROW
-    }
-
-    /// Distance of the panels of a tile of keys or values.
+    /// Distance of the panels of a tile of keys.
     pub(crate) const fn key_panel(&self) -> usize {
-        self.settings.keys * PANEL_ROW
+        self.settings.keys * WHOLE_ROW
+    }
+
+    /// Distance of the panels of a tile of values.
+    pub(crate) const fn value_panel_bytes(&self) -> usize {
+        self.settings.keys * self.value_row()
     }
 
     /// Bytes of the queries of one map.
@@ -117,7 +123,7 @@ impl HopperShape {
 
     /// Bytes of a tile of values.
     pub(crate) const fn value_bytes(&self) -> usize {
-        self.value_panels() * self.key_panel()
+        self.value_panels() * self.value_panel_bytes()
     }
 
     /// Where the ring of keys of a map begins.

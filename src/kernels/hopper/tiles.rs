@@ -33,7 +33,11 @@ impl Tiles {
             queries: barriers + query_barrier(group, shape),
             query: descriptor_rows(memory + query_start(group, shape)),
             key: keys.first_rows(),
-            value: descriptor_columns(values, comptime!(shape.key_panel())),
+            value: descriptor_columns(
+                values,
+                comptime!(shape.value_panel_bytes()),
+                comptime!(shape.value_row()),
+            ),
             keys,
             values: Ring::to_empty(
                 values,
@@ -70,7 +74,8 @@ impl Tiles {
         let outputs = comptime!(shape.outputs());
         let sums = scale_rows::<O>(sums, decay.upper, decay.lower, outputs);
         let tile = self.values.await_tile() * comptime!((shape.value_bytes() / UNIT) as u64);
-        accumulate::<O, P>(sums, weights, self.value + tile, outputs)
+        let row = comptime!(shape.value_row());
+        accumulate::<O, P>(sums, weights, self.value + tile, outputs, row)
     }
 
     /// The scores are there: the keys may be overwritten.
