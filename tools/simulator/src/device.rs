@@ -21,8 +21,20 @@ impl Simulator {
     /// # Errors
     /// If CubeCL does not take the device, as after 65536 of them.
     pub fn new(arch: Arch, nvrtc: Nvrtc) -> Result<Self> {
+        Self::with_changes(arch, nvrtc, |ptx| ptx)
+    }
+
+    /// As [`new`](Self::new), but every kernel's PTX is changed before it runs: to see what a fault in it does.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn with_changes(
+        arch: Arch,
+        nvrtc: Nvrtc,
+        change: impl Fn(String) -> String + Send + 'static,
+    ) -> Result<Self> {
         let simulating = Simulating {
-            runner: Runner::new(arch, nvrtc),
+            runner: Runner::new(arch, nvrtc, Box::new(change)),
             memory: Memory::default(),
             failure: None,
         };

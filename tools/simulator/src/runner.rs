@@ -11,18 +11,23 @@ use ptxsim::{Launch, Module};
 use crate::arguments::arguments;
 use crate::memory::Memory;
 
+/// What is done to a kernel's PTX before it runs.
+pub(crate) type Change = Box<dyn Fn(String) -> String + Send>;
+
 /// Compiles and runs kernels for one architecture.
 pub(crate) struct Runner {
     arch: Arch,
     nvrtc: Nvrtc,
+    change: Change,
     modules: HashMap<String, (Source, Module)>,
 }
 
 impl Runner {
-    pub fn new(arch: Arch, nvrtc: Nvrtc) -> Self {
+    pub fn new(arch: Arch, nvrtc: Nvrtc, change: Change) -> Self {
         Self {
             arch,
             nvrtc,
+            change,
             modules: HashMap::new(),
         }
     }
@@ -37,7 +42,7 @@ impl Runner {
     ) -> Result<()> {
         let name = kernel.id().stable_format();
         if !self.modules.contains_key(&name) {
-            let compiled = compile(kernel, self.arch, &self.nvrtc)?;
+            let compiled = self.compile(kernel)?;
             self.modules.insert(name.clone(), compiled);
         }
         let (source, module) = &self.modules[&name];
@@ -52,11 +57,12 @@ impl Runner {
             .with_context(|| source.entry.clone())?;
         Ok(())
     }
-}
 
-fn compile(kernel: &Kernel, arch: Arch, nvrtc: &Nvrtc) -> Result<(Source, Module)> {
-    let source = emit(&**kernel, arch)?;
-    let ptx = nvrtc.ptx(&source.text, arch.virtual_name())?;
-    let module = Module::load(&ptx).context("PTX that the simulator does not know")?;
-    Ok((source, module))
+    fn compile(&self, kernel: &Kernel) -> Result<(Source, Module)> {
+        let source = emit(&**kernel, self.arch)?;
+        let ptx = self.nvrtc.ptx(&source.text, self.arch.virtual_name())?;
+        let ptx = (self.change)(ptx);
+        let module = Module::load(&ptx).context("PTX that the simulator does not know")?;
+        Ok((source, module))
+    }
 }
