@@ -137,16 +137,16 @@ fn run(cli: &Cli) -> Result<bool> {
             results.write(&cli.json)?;
         }
     }
-    if !cli.no_bench {
-        println!("\n{}", table::render(&results));
-        println!("times: {}", cli.json.display());
-    }
     let (Count { compared, wrong }, timed) = (count, results.timed());
     println!(
-        "{} devices, {compared} results compared, {wrong} wrong, {timed} calls timed, {}",
+        "\n{} devices, {compared} results compared, {wrong} wrong, {timed} calls timed, {}",
         devices.len(),
         budget.spent()
     );
+    if !cli.no_bench {
+        println!("times: {}\n", cli.json.display());
+        println!("{}", table::render(&results));
+    }
     let something = compared + results.results.len() > 0;
     Ok(something && wrong == 0)
 }
