@@ -79,6 +79,9 @@ const WINDOW: Mask = Mask::Window {
     right: Some(10),
 };
 
+/// What every device has for a cube, in bytes.
+const PORTABLE_SHARED_MEMORY: usize = 32 << 10;
+
 /// Every kernel of the library as launched on `arch`: once for each combination of settings, types and problem that
 /// makes its code differ.
 ///
@@ -102,6 +105,10 @@ pub fn items(arch: Arch) -> Result<Vec<Item>> {
                     settings,
                     arch,
                     overlaps: case.hopper.is_some_and(|hopper| hopper.overlap),
+                    shared_memory: match case.hopper {
+                        Some(_) => arch.shared_memory(),
+                        None => PORTABLE_SHARED_MEMORY,
+                    },
                 });
             }
         }

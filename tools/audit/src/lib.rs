@@ -43,6 +43,8 @@ pub struct Item {
     pub arch: Arch,
     /// Whether its exponentials are to be computed while products run.
     pub overlaps: bool,
+    /// The most shared memory that its cube may take, in bytes.
+    pub shared_memory: usize,
 }
 
 impl Item {
@@ -62,6 +64,8 @@ pub struct Audited {
     pub arch: Arch,
     /// Whether its [`Item`] says that exponentials are hidden.
     pub overlaps: bool,
+    /// What its [`Item`] allows it, in bytes.
+    pub allowed_shared_memory: usize,
     /// The CUDA C++, if it got so far.
     pub source: Option<Source>,
     /// The PTX and what its machine code needs, or why there is none.
@@ -99,7 +103,7 @@ impl Audited {
             (needs.loss, "performance loss, says the assembler"),
             (self.overlaps && !hides, "exponentials wait for products"),
             (
-                self.shared_memory() > self.arch.shared_memory(),
+                self.shared_memory() > self.allowed_shared_memory,
                 "shared memory",
             ),
         ];
@@ -127,6 +131,7 @@ pub fn audit(item: &Item, nvrtc: &Nvrtc) -> Audited {
         settings: item.settings.clone(),
         arch: item.arch,
         overlaps: item.overlaps,
+        allowed_shared_memory: item.shared_memory,
         source,
         outcome: compiled.map(|compiled| (compiled.ptx, compiled.needs)),
         overlap,

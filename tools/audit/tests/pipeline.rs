@@ -84,6 +84,11 @@ fn nvrtc() -> Option<Nvrtc> {
 }
 
 fn report(launch: fn(&Client), arch: Arch, nvrtc: &Nvrtc) -> Report {
+    report_within(launch, arch, nvrtc, 32 << 10)
+}
+
+/// The same, of kernels that may take so much shared memory.
+fn report_within(launch: fn(&Client), arch: Arch, nvrtc: &Nvrtc, shared_memory: usize) -> Report {
     let recorder = Recorder::new(arch).unwrap();
     launch(recorder.client());
     let item = |kernel| Item {
@@ -91,6 +96,7 @@ fn report(launch: fn(&Client), arch: Arch, nvrtc: &Nvrtc) -> Report {
         settings: "test".into(),
         arch,
         overlaps: false,
+        shared_memory,
     };
     let items = recorder.take().unwrap().into_iter().map(item);
     let kernels = items.map(|item| audit::audit(&item, nvrtc)).collect();
@@ -161,6 +167,15 @@ fn spills_fail() {
             report.to_string().ends_with("\n0 passed, 1 failed"),
             "{report}"
         );
+    }
+}
+
+#[test]
+fn shared_memory_is_limited() {
+    let Some(nvrtc) = nvrtc() else { return };
+    for (limit, failed) in [(32 * 4, 0), (32 * 4 - 1, 1)] {
+        let report = report_within(launch_reverse, Arch::Sm80, &nvrtc, limit);
+        assert_eq!(report.failed(), failed, "{report}");
     }
 }
 
