@@ -144,7 +144,8 @@ fn run(cli: &Cli) -> Result<bool> {
         budget.spent()
     );
     if !cli.no_bench {
-        println!("times: {}\n", cli.json.display());
+        let json = std::path::absolute(&cli.json)?;
+        println!("times: {}\n", json.display());
         println!("{}", table::render(&results));
     }
     let something = compared + results.results.len() > 0;
