@@ -124,7 +124,7 @@ pub(crate) fn attention_backward_query<F: Float, N: Size>(
         }
         #[unroll]
         for i in 0..rows {
-            // Here, not before the loop: registers that nothing else in it needs are few.
+            // Read here, not before the loop: the statistics would occupy registers during the products.
             let row = min(first_row + y * rows + i, query_len - 1);
             let statistic = Differential::load(statistics, line * query_len + row, plane, maps);
             #[unroll]
