@@ -214,3 +214,40 @@ impl fmt::Display for Case {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Arch;
+    use crate::catalogue::portable_cases;
+
+    /// Kernels of a training step with these settings.
+    fn step(case: &Case, recorder: &Recorder, tuning: Tuning) -> Vec<String> {
+        let (client, inputs) = (recorder.client(), case.inputs(recorder));
+        let options = Options {
+            tuning,
+            ..case.options(true)
+        };
+        let saved = forward(client, &inputs, &options).unwrap().saved.unwrap();
+        let gradient = case.empty(recorder, &[1, LEN, HEADS, case.value_dim]);
+        backward(client, &inputs, &saved, &gradient, &options).unwrap();
+        let kernels = recorder.take().unwrap();
+        let ids = kernels.iter().map(|kernel| kernel.id().stable_format());
+        ids.collect()
+    }
+
+    #[test]
+    fn settings_given_are_those_that_the_library_chooses() {
+        for arch in Arch::ALL {
+            let recorder = Recorder::new(arch).unwrap();
+            for case in portable_cases() {
+                let chosen = Tuning {
+                    schedule: Some(Schedule::Portable),
+                    ..Tuning::default()
+                };
+                let chosen = step(&case, &recorder, chosen);
+                assert_eq!(step(&case, &recorder, case.tuning()), chosen, "{case}");
+            }
+        }
+    }
+}

@@ -96,7 +96,7 @@ pub fn items(arch: Arch) -> Result<Vec<Item>> {
     } else {
         Vec::new()
     };
-    for case in cases().into_iter().chain(hopper) {
+    for case in portable_cases().into_iter().chain(hopper) {
         let launches = case.launches(&recorder);
         for (kernel, settings) in launches.with_context(|| format!("{case} on {arch}"))? {
             if seen.insert(kernel.id().stable_hash()) {
@@ -116,7 +116,7 @@ pub fn items(arch: Arch) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-fn cases() -> Vec<Case> {
+pub(crate) fn portable_cases() -> Vec<Case> {
     let case = |[head_dim, value_dim]: [usize; 2], dtype, variant, offset| Case {
         head_dim,
         value_dim,
