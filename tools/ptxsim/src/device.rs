@@ -54,6 +54,11 @@ impl Device {
         self.memory.alloc(bytes)
     }
 
+    /// Gives memory back: from then on it is a fault to touch it.
+    pub fn free(&mut self, buffer: Buffer) {
+        self.memory.free(buffer.address);
+    }
+
     /// A new buffer with these elements.
     pub fn upload<T: Element>(&mut self, elements: &[T]) -> Buffer {
         let mut bytes = Vec::with_capacity(size_of_val(elements));

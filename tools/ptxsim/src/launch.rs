@@ -151,6 +151,14 @@ impl Stats {
 #[derive(Debug, Clone, Copy)]
 pub struct MapId(pub(crate) usize);
 
+impl MapId {
+    /// The first 16 of the 128 bytes by which the simulator knows the tensor map when a kernel passes its address to a
+    /// copy; the others are zero.
+    pub fn words(self) -> [u64; 2] {
+        [Arg::MAP_MAGIC, self.0 as u64]
+    }
+}
+
 /// A kernel argument.
 #[derive(Debug, Clone)]
 pub enum Arg {
@@ -161,7 +169,6 @@ pub enum Arg {
 }
 
 impl Arg {
-    /// The 128 bytes by which the simulator knows the tensor map when a kernel passes its address to a copy.
     pub(crate) const MAP_MAGIC: u64 = 0x5458_5453_494d_4d31;
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
@@ -169,8 +176,9 @@ impl Arg {
             Self::Bytes(bytes) => bytes.clone(),
             Self::Map(id) => {
                 let mut bytes = vec![0; 128];
-                bytes[..8].copy_from_slice(&Self::MAP_MAGIC.to_le_bytes());
-                bytes[8..16].copy_from_slice(&(id.0 as u64).to_le_bytes());
+                for (bytes, word) in bytes.chunks_mut(8).zip(id.words()) {
+                    bytes.copy_from_slice(&word.to_le_bytes());
+                }
                 bytes
             }
         }

@@ -56,7 +56,7 @@ impl GlobalMem {
 
     /// Replaces what was allocated there.
     pub fn alloc_at(&mut self, base: u64, len: usize) -> Buffer {
-        self.allocs.retain(|alloc| alloc.base != base);
+        self.free(base);
         let words = (0..len.div_ceil(8)).map(|_| UnsafeCell::new(u64::MAX));
         let data = words.collect();
         let index = self.allocs.partition_point(|alloc| alloc.base < base);
@@ -65,6 +65,11 @@ impl GlobalMem {
             address: base,
             bytes: len,
         }
+    }
+
+    /// Forgets what was allocated there.
+    pub fn free(&mut self, base: u64) {
+        self.allocs.retain(|alloc| alloc.base != base);
     }
 
     /// The allocation at or below an address.

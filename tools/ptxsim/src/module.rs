@@ -39,6 +39,13 @@ impl Module {
         self.kernels.iter().map(|(kernel, _)| kernel.name.as_str())
     }
 
+    /// Bytes of each parameter of a kernel; none if there is no such kernel.
+    pub fn parameters(&self, name: &str) -> impl Iterator<Item = usize> {
+        let kernel = self.kernel(name).ok();
+        let parameters = kernel.into_iter().flat_map(|(kernel, _)| &kernel.params);
+        parameters.map(|parameter| parameter.bytes)
+    }
+
     pub(crate) fn kernel(&self, name: &str) -> Result<&(Kernel, Code)> {
         let mut kernels = self.kernels.iter();
         kernels

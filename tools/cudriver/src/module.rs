@@ -1,0 +1,116 @@
+//! Modules and their functions.
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ptr;
+use std::sync::Arc;
+
+use cudarc::driver::sys::{CUfunction, CUfunction_attribute as Attribute, CUmodule, CUresult};
+use ptxsim::Module;
+
+use crate::device::put;
+use crate::driver::{Driver, call, explain};
+
+/// Dynamic shared memory that a function has without asking.
+const SHARED: usize = 48 << 10;
+
+/// The most it may ask for.
+const MOST_SHARED: usize = 227 << 10;
+
+/// A module that is loaded.
+pub(crate) type Loaded = Arc<Module>;
+
+/// A kernel of a module.
+pub(crate) struct Function {
+    pub(crate) module: Loaded,
+    pub(crate) name: String,
+    /// Dynamic shared memory that a launch may have.
+    pub(crate) shared: usize,
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuModuleLoadData(module: *mut CUmodule, image: *const c_void) -> CUresult {
+    call(|driver| {
+        if image.is_null() {
+            return Err(CUresult::CUDA_ERROR_INVALID_VALUE);
+        }
+        // SAFETY: PTX is text that a zero ends; machine code is not taken, and its fourth byte at the latest is text's.
+        let text = unsafe { CStr::from_ptr(image.cast()) }.to_str();
+        let text = text.map_err(|_| CUresult::CUDA_ERROR_INVALID_IMAGE)?;
+        let loaded = Module::load(text).map_err(|error| {
+            explain("PTX that the simulator does not know", error);
+            CUresult::CUDA_ERROR_INVALID_PTX
+        })?;
+        let new = driver.handle();
+        driver.modules.insert(new, Arc::new(loaded));
+        // SAFETY: the caller's pointer, as `cuda.h` asks for.
+        unsafe { put(module, ptr::without_provenance_mut(new)) }
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuModuleUnload(module: CUmodule) -> CUresult {
+    let unknown = CUresult::CUDA_ERROR_INVALID_HANDLE;
+    call(|driver| {
+        driver
+            .modules
+            .remove(&module.addr())
+            .map(drop)
+            .ok_or(unknown)
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuModuleGetFunction(
+    function: *mut CUfunction,
+    module: CUmodule,
+    name: *const c_char,
+) -> CUresult {
+    call(|driver| {
+        let loaded = driver.modules.get(&module.addr());
+        let loaded = loaded.ok_or(CUresult::CUDA_ERROR_INVALID_HANDLE)?.clone();
+        // SAFETY: the caller's text, which a zero ends.
+        let name = unsafe { CStr::from_ptr(name) }
+            .to_string_lossy()
+            .into_owned();
+        if !loaded.kernels().any(|kernel| kernel == name) {
+            return Err(CUresult::CUDA_ERROR_NOT_FOUND);
+        }
+        let new = driver.handle();
+        let found = Function {
+            module: loaded,
+            name,
+            shared: SHARED,
+        };
+        driver.functions.insert(new, found);
+        // SAFETY: the caller's pointer, as `cuda.h` asks for.
+        unsafe { put(function, ptr::without_provenance_mut(new)) }
+    })
+}
+
+/// `attribute` is a number here: not all that a caller may pass are among those of this version.
+#[unsafe(no_mangle)]
+extern "C" fn cuFuncSetAttribute(
+    function: CUfunction,
+    attribute: c_uint,
+    value: c_int,
+) -> CUresult {
+    let dynamic_shared = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as c_uint;
+    call(|driver| {
+        let function = driver.function(function)?;
+        if attribute != dynamic_shared {
+            return Err(CUresult::CUDA_ERROR_NOT_SUPPORTED);
+        }
+        match usize::try_from(value) {
+            Ok(bytes) if bytes <= MOST_SHARED => function.shared = bytes.max(SHARED),
+            _ => return Err(CUresult::CUDA_ERROR_INVALID_VALUE),
+        }
+        Ok(())
+    })
+}
+
+impl Driver {
+    pub(crate) fn function(&mut self, function: CUfunction) -> Result<&mut Function, CUresult> {
+        let found = self.functions.get_mut(&function.addr());
+        found.ok_or(CUresult::CUDA_ERROR_INVALID_HANDLE)
+    }
+}
