@@ -7,10 +7,12 @@ use burn::backend::fusion::Fusion;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorData};
-use burn::tensor::{Tensor, activation::silu};
+use burn::tensor::{DType, Device, Gradients, Tensor, activation::silu};
 use burn_cubecl::{CubeBackend, CubeDevice};
-use diff_flash_attn::burn::{AttentionOps, AttentionTrainingOps, Maybe, diff_attention};
+use diff_flash_attn::burn::{AttentionOps, AttentionTrainingOps, Maybe, composed, diff_attention};
 use diff_flash_attn::{Mask, Options};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use crate::cases::{NORM, Source, cube, difference, values};
 
@@ -22,87 +24,151 @@ fn options() -> Options {
     }
 }
 
-fn data(shape: &[usize], seed: usize) -> TensorData {
+/// Inputs of the operation: four query heads on two of keys, a weight, λ of each token and head.
+#[derive(Clone, Copy)]
+pub(crate) struct Sample {
+    /// Of a query; a value has twice as many.
+    pub(crate) dim: usize,
+    /// Of query, key and value.
+    pub(crate) dtype: DType,
+}
+
+const SINGLE: Sample = Sample {
+    dim: 16,
+    dtype: DType::F32,
+};
+
+impl Sample {
+    /// query, key, value, λ, γ.
+    fn data(self) -> [TensorData; 5] {
+        let (d, dv) = (self.dim, 2 * self.dim);
+        // Maps that differ and a λ well below 1: gradients that nearly cancel would say nothing about the arithmetic.
+        [
+            data(&[1, 4, 2, 11, d], 2.0, 1),
+            data(&[1, 2, 2, 11, d], 2.0, 2),
+            data(&[1, 2, 11, dv], 1.0, 3),
+            data(&[1, 4, 11], 0.5, 4),
+            data(&[dv], 1.0, 5),
+        ]
+    }
+
+    /// What the output is multiplied with for the loss.
+    fn weights(self) -> TensorData {
+        data(&[1, 4, 11, 2 * self.dim], 1.0, 6)
+    }
+
+    /// As tensors; λ and γ are always single.
+    fn inputs<B: Backend>(self, device: &B::Device) -> [FloatTensor<B>; 5] {
+        let dtypes = [self.dtype, self.dtype, self.dtype, DType::F32, DType::F32];
+        let mut dtypes = dtypes.into_iter();
+        self.data().map(|data| {
+            let dtype = dtypes.next().expect("one each");
+            B::float_from_data(data.convert_dtype(dtype), device)
+        })
+    }
+
+    pub(crate) fn output<B: AttentionOps>(self, device: &B::Device) -> Vec<f64> {
+        let [query, key, value, lambda, gamma] = self.inputs::<B>(device);
+        let (lambda, gamma) = (Maybe::Given(lambda), Maybe::Given(gamma));
+        read::<B>(B::flash_attention(
+            query,
+            key,
+            value,
+            lambda,
+            gamma,
+            options(),
+        ))
+    }
+
+    /// Output and gradients of its weighted sum.
+    pub(crate) fn gradients<B: AttentionOps + AttentionTrainingOps, C: CheckpointStrategy>(
+        self,
+        device: &B::Device,
+    ) -> Vec<Vec<f64>> {
+        type Diff<B, C> = Autodiff<B, C>;
+        let leaves = self.inputs::<Diff<B, C>>(device);
+        let leaves = leaves.map(|tensor| tensor.require_grad());
+        let [query, key, value, lambda, gamma] = leaves.clone();
+        let (lambda, gamma) = (Maybe::Given(lambda), Maybe::Given(gamma));
+        let output = Diff::<B, C>::flash_attention(query, key, value, lambda, gamma, options());
+        let mut results = vec![read::<Diff<B, C>>(output.clone())];
+        let weights = self.weights().convert_dtype(self.dtype);
+        let weights = Diff::<B, C>::float_from_data(weights, device);
+        let loss = Diff::<B, C>::float_mul(output, weights);
+        let gradients = Diff::<B, C>::backward(Diff::<B, C>::float_sum(loss));
+        for leaf in &leaves {
+            results.push(read::<B>(Diff::<B, C>::grad(leaf, &gradients).unwrap()));
+        }
+        results
+    }
+}
+
+impl Sample {
+    /// What [`gradients`](Self::gradients) are in double precision, by the composed form.
+    pub(crate) fn exact(self) -> Vec<Vec<f64>> {
+        fn leaf<const D: usize>(data: TensorData) -> Tensor<D> {
+            Tensor::from_data(data, (&Device::flex().autodiff(), DType::F64)).require_grad()
+        }
+        fn gradient<const D: usize>(leaf: &Tensor<D>, gradients: &Gradients) -> Vec<f64> {
+            values(leaf.grad(gradients).unwrap())
+        }
+        let [query, key, value, lambda, gamma] = self.data();
+        let (query, key) = (leaf::<5>(query), leaf::<5>(key));
+        let (value, lambda, gamma) = (leaf::<4>(value), leaf::<3>(lambda), leaf::<1>(gamma));
+        let output = composed::diff_attention(
+            query.clone(),
+            key.clone(),
+            value.clone(),
+            lambda.clone(),
+            Some(gamma.clone()),
+            &options(),
+        );
+        let weights = Tensor::from_data(self.weights(), (&Device::flex(), DType::F64));
+        let gradients = (output.clone() * weights).sum().backward();
+        vec![
+            values(output),
+            gradient(&query, &gradients),
+            gradient(&key, &gradients),
+            gradient(&value, &gradients),
+            gradient(&lambda, &gradients),
+            gradient(&gamma, &gradients),
+        ]
+    }
+}
+
+/// Random values within ±`most`.
+fn data(shape: &[usize], most: f32, seed: u64) -> TensorData {
+    let mut random = StdRng::seed_from_u64(seed);
     let len: usize = shape.iter().product();
-    let values: Vec<f32> = (0..len)
-        .map(|i| ((i * 7 + seed * 13) as f32 * 0.31).sin())
-        .collect();
+    let values: Vec<f32> = (0..len).map(|_| random.random_range(-most..most)).collect();
     TensorData::new(values, shape)
 }
 
-/// query, key, value, λ, γ.
-const SHAPES: [&[usize]; 5] = [
-    &[1, 4, 2, 11, 16],
-    &[1, 2, 2, 11, 16],
-    &[1, 2, 11, 32],
-    &[1, 1, 1],
-    &[32],
-];
-
-fn inputs<B: Backend>(device: &B::Device) -> [FloatTensor<B>; 5] {
-    let mut seed = 0;
-    SHAPES.map(|shape| {
-        seed += 1;
-        B::float_from_data(data(shape, seed), device)
-    })
-}
-
-fn read<B: Backend>(tensor: FloatTensor<B>) -> Vec<f32> {
+fn read<B: Backend>(tensor: FloatTensor<B>) -> Vec<f64> {
     let data = pollster::block_on(B::float_into_data(tensor)).unwrap();
-    data.try_to_vec().unwrap()
-}
-
-fn output<B: AttentionOps>(device: &B::Device) -> Vec<f32> {
-    let [query, key, value, lambda, gamma] = inputs::<B>(device);
-    let (lambda, gamma) = (Maybe::Given(lambda), Maybe::Given(gamma));
-    read::<B>(B::flash_attention(
-        query,
-        key,
-        value,
-        lambda,
-        gamma,
-        options(),
-    ))
-}
-
-/// Output and gradients of the sum of squares, whose gradient is no constant.
-fn gradients<B: AttentionOps + AttentionTrainingOps, C: CheckpointStrategy>(
-    device: &B::Device,
-) -> Vec<Vec<f32>> {
-    type Diff<B, C> = Autodiff<B, C>;
-    let leaves = inputs::<Diff<B, C>>(device).map(|tensor| tensor.require_grad());
-    let [query, key, value, lambda, gamma] = leaves.clone();
-    let (lambda, gamma) = (Maybe::Given(lambda), Maybe::Given(gamma));
-    let output = Diff::<B, C>::flash_attention(query, key, value, lambda, gamma, options());
-    let mut results = vec![read::<Diff<B, C>>(output.clone())];
-    let loss = Diff::<B, C>::float_mul(output.clone(), output);
-    let gradients = Diff::<B, C>::backward(Diff::<B, C>::float_sum(loss));
-    for leaf in &leaves {
-        results.push(read::<B>(Diff::<B, C>::grad(leaf, &gradients).unwrap()));
-    }
-    results
+    data.convert_dtype(DType::F64).try_to_vec().unwrap()
 }
 
 #[test]
 fn every_backend_gives_the_same_bits() {
     let device = CubeDevice::Wgpu(Default::default());
-    let plain = output::<CubeBackend>(&device);
+    let plain = SINGLE.output::<CubeBackend>(&device);
     assert!(plain.iter().any(|x| x.abs() > 0.1), "{plain:?}");
-    assert_eq!(output::<Fusion<CubeBackend>>(&device), plain);
+    assert_eq!(SINGLE.output::<Fusion<CubeBackend>>(&device), plain);
 
-    let expected = gradients::<CubeBackend, NoCheckpointing>(&device);
+    let expected = SINGLE.gradients::<CubeBackend, NoCheckpointing>(&device);
     assert_eq!(expected[0], plain);
     assert_eq!(expected.len(), 6);
     for gradient in &expected[1..] {
         assert!(gradient.iter().any(|x| *x != 0.0) && gradient.iter().all(|x| x.is_finite()));
     }
     assert_eq!(
-        gradients::<CubeBackend, BalancedCheckpointing>(&device),
+        SINGLE.gradients::<CubeBackend, BalancedCheckpointing>(&device),
         expected
     );
-    let fused = gradients::<Fusion<CubeBackend>, NoCheckpointing>(&device);
+    let fused = SINGLE.gradients::<Fusion<CubeBackend>, NoCheckpointing>(&device);
     assert_eq!(fused, expected);
-    let fused = gradients::<Fusion<CubeBackend>, BalancedCheckpointing>(&device);
+    let fused = SINGLE.gradients::<Fusion<CubeBackend>, BalancedCheckpointing>(&device);
     assert_eq!(fused, expected);
 }
 
@@ -110,8 +176,8 @@ fn every_backend_gives_the_same_bits() {
 fn untracked_inputs_on_an_autodiff_backend_need_nothing_saved() {
     let device = CubeDevice::Wgpu(Default::default());
     assert_eq!(
-        output::<Autodiff<CubeBackend>>(&device),
-        output::<CubeBackend>(&device)
+        SINGLE.output::<Autodiff<CubeBackend>>(&device),
+        SINGLE.output::<CubeBackend>(&device)
     );
 }
 
@@ -119,7 +185,7 @@ fn untracked_inputs_on_an_autodiff_backend_need_nothing_saved() {
 #[test]
 fn checkpointing_recomputes_what_comes_before() {
     let run = |device| {
-        let mut source = Source::new(burn::tensor::DType::F32, &device);
+        let mut source = Source::new(DType::F32, &device);
         let leaves = [
             source.tensor([1, 2, 2, 9, 16]),
             source.tensor([1, 2, 2, 9, 16]),
@@ -156,7 +222,7 @@ fn checkpointing_recomputes_what_comes_before() {
 
 #[test]
 fn only_what_is_tracked_gets_a_gradient() {
-    let mut source = Source::new(burn::tensor::DType::F32, &cube().autodiff());
+    let mut source = Source::new(DType::F32, &cube().autodiff());
     let query = source.tensor([1, 2, 2, 9, 16]);
     let key = source.constant([1, 2, 2, 9, 16]);
     let (value, lambda) = (source.constant([1, 2, 9, 32]), source.constant([1]));

@@ -2,6 +2,8 @@
 
 mod backends;
 mod cases;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+mod cuda;
 mod golden_cases;
 mod memory;
 mod modules;

@@ -58,7 +58,8 @@ pub struct Nvrtc {
     cubin: GetText,
     error: GetErrorString,
     version: (c_int, c_int),
-    headers: Vec<String>,
+    path: PathBuf,
+    headers: Vec<PathBuf>,
     /// Keeps the functions above loaded.
     _library: Library,
 }
@@ -75,6 +76,17 @@ pub struct Compiled {
 }
 
 impl Nvrtc {
+    /// NVRTC of the toolkit that the environment variable `CUDA_PATH` names, else of the packages that
+    /// `cargo xtask audit` installs in this repository.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn find() -> Result<Self> {
+        let packages = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/cuda-wheels");
+        let root = std::env::var_os("CUDA_PATH").unwrap_or_else(|| packages.into());
+        Self::open(Path::new(&root))
+    }
+
     /// Loads NVRTC from `root`: a CUDA toolkit, or a folder with NVIDIA's Python packages.
     ///
     /// # Errors
@@ -94,12 +106,10 @@ impl Nvrtc {
             "no CUDA headers below {}, looked in {HEADERS:?}",
             root.display()
         );
-        let include = |folder: &PathBuf| format!("--include-path={}", folder.display());
-        let headers = headers.iter().map(include).collect();
         Self::load(&path, headers).with_context(|| format!("loading {}", path.display()))
     }
 
-    fn load(path: &Path, headers: Vec<String>) -> Result<Self> {
+    fn load(path: &Path, headers: Vec<PathBuf>) -> Result<Self> {
         // SAFETY: the file is NVIDIA's library, whose initialisers ask nothing of the caller.
         let library = unsafe { Library::new(path)? };
         // SAFETY: the types are those of nvrtc.h, and `library` is kept as long as the functions.
@@ -119,6 +129,7 @@ impl Nvrtc {
                 cubin: *library.get(b"nvrtcGetCUBIN")?,
                 error: *library.get(b"nvrtcGetErrorString")?,
                 version,
+                path: path.into(),
                 headers,
                 _library: library,
             })
@@ -128,6 +139,16 @@ impl Nvrtc {
     /// Version of the library, as in `12.9`.
     pub fn version(&self) -> String {
         format!("{}.{}", self.version.0, self.version.1)
+    }
+
+    /// The library's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Folders of the headers that kernels include.
+    pub fn headers(&self) -> &[PathBuf] {
+        &self.headers
     }
 
     /// Compiles CUDA C++ for a real architecture, with the options of CubeCL's CUDA runtime, down to machine code, so
@@ -149,7 +170,8 @@ impl Nvrtc {
 
     fn compile_with(&self, source: &str, arch: &str, more: &[&str]) -> Result<Compiled> {
         let program = self.program(source)?;
-        let mut options = self.headers.clone();
+        let include = |folder: &PathBuf| format!("--include-path={}", folder.display());
+        let mut options: Vec<_> = self.headers.iter().map(include).collect();
         options.push(format!("--gpu-architecture={arch}"));
         options.extend(more.iter().map(ToString::to_string));
         let options = options.into_iter().map(CString::new);

@@ -1,7 +1,6 @@
 //! From a launch to registers and spills: a kernel that is fine, one that spills, one that does not compile.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use audit::{Arch, Item, Nvrtc, Recorder, Report};
 use cubecl::prelude::*;
@@ -72,9 +71,7 @@ fn launch_recurrences(client: &Client) {
 
 /// NVRTC, or a printed line about its absence: the line goes to the terminal though the test passes.
 fn nvrtc() -> Option<Nvrtc> {
-    let wheels = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/cuda-wheels");
-    let root = std::env::var_os("CUDA_PATH").map_or(PathBuf::from(wheels), PathBuf::from);
-    match Nvrtc::open(&root) {
+    match Nvrtc::find() {
         Ok(nvrtc) => Some(nvrtc),
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "skipped, nothing compiled: {error:#}");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use diff_flash_attn::Client;
 
 /// The time that a part of the run may take.
@@ -60,6 +60,11 @@ const ALTOGETHER: f64 = 0.4;
 /// Times a call by the device's own clock, warm.
 pub(crate) fn time(client: &Client, call: &Call<'_>) -> Result<Times> {
     call()?;
+    let device = &client.properties().identity.name;
+    ensure!(
+        !device.contains("simulator"),
+        "computed, not timed: {device} has no clock"
+    );
     let once = measure(client, 1, call)?.max(1e-6);
     let calls = (AT_ONCE / once).ceil().clamp(1.0, 200.0) as usize;
     let repeats = (ALTOGETHER / (calls as f64 * once)).clamp(5.0, 60.0) as usize;

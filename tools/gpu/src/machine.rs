@@ -52,7 +52,7 @@ fn output(program: &str, arguments: &[&str]) -> String {
 }
 
 /// Where a CUDA toolkit is.
-pub(crate) fn cuda_folder() -> PathBuf {
+fn cuda_folder() -> PathBuf {
     std::env::var_os("CUDA_PATH").map_or("/usr/local/cuda".into(), PathBuf::from)
 }
 

@@ -15,10 +15,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use audit::{Arch, Nvrtc};
 use clap::{Parser, ValueEnum};
 use diff_flash_attn::{Client, device};
-use simulator::Simulator;
 
 use check::Count;
 use choice::Choice;
@@ -62,8 +60,6 @@ enum Way {
     Cuda,
     /// wgpu's adapter: Vulkan, Metal or DirectX 12.
     Vulkan,
-    /// A CUDA device of compute capability 9.0 in the PTX simulator: results, slowly, and no times.
-    Ptxsim,
 }
 
 impl Way {
@@ -79,10 +75,6 @@ impl Way {
                     "{name} is no GPU"
                 );
                 Ok(client)
-            }
-            Way::Ptxsim => {
-                let nvrtc = Nvrtc::open(&machine::cuda_folder())?;
-                Ok(Simulator::new(Arch::Sm90a, nvrtc)?.client().clone())
             }
         }
     }

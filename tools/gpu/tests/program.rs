@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 /// Runs the program in a folder of its own; what it printed and, if it timed anything, its file.
 fn gpu(folder: &Path, arguments: &[&str]) -> (Output, Vec<Value>) {
-    let wheels = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/cuda-wheels");
-    let cuda = std::env::var_os("CUDA_PATH").unwrap_or_else(|| wheels.into());
-    let output = Command::new(env!("CARGO_BIN_EXE_gpu"))
-        .args(arguments)
-        .current_dir(folder)
-        .env("CUDA_PATH", cuda)
-        .output()
-        .unwrap();
+    run(
+        Command::new(env!("CARGO_BIN_EXE_gpu")).args(arguments),
+        folder,
+    )
+}
+
+fn run(command: &mut Command, folder: &Path) -> (Output, Vec<Value>) {
+    let output = command.current_dir(folder).output().unwrap();
     let file = std::fs::read_to_string(folder.join("gpu.json"));
     let results = file.map_or_else(
         |_| vec![],
@@ -122,17 +122,22 @@ fn nothing_chosen_is_a_failure() {
     );
 }
 
-const PTXSIM: [&str; 5] = ["--device", "ptxsim", "--tokens", "64", "--filter"];
-
-/// Whether there is a compiler to simulate with; a printed line if not.
-fn simulated(printed: &str) -> bool {
-    let missing = printed.lines().find(|line| line.contains("no NVRTC"));
-    if let Some(line) = missing {
-        skipped(line);
-    }
-    missing.is_none()
+/// Runs the program on a CUDA device in the simulator; a printed line if there is no compiler for it.
+#[cfg(target_os = "linux")]
+fn simulated(folder: &Path, arguments: &[&str]) -> Option<(Output, Vec<Value>)> {
+    let nvrtc = audit::Nvrtc::find().map_err(|error| skipped(&format!("{error:#}")));
+    let driver = std::env::current_exe().unwrap();
+    let driver = driver.with_file_name("libcudriver.so");
+    let environment = simulator::Environment::new(folder, &driver, &nvrtc.ok()?).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gpu"));
+    command
+        .args(["--device", "cuda", "--tokens", "64", "--filter"])
+        .args(arguments)
+        .envs(environment.variables());
+    Some(run(&mut command, folder))
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn kernels_for_hopper_are_checked() {
     let folder = tempfile::tempdir().unwrap();
@@ -142,11 +147,10 @@ fn kernels_for_hopper_are_checked() {
         "--repeats",
         "1",
     ];
-    let (output, _) = gpu(folder.path(), &[&PTXSIM[..], &filter].concat());
-    let printed = text(&output);
-    if !simulated(&printed) {
+    let Some((output, _)) = simulated(folder.path(), &filter) else {
         return;
-    }
+    };
+    let printed = text(&output);
     assert!(output.status.success(), "{printed}");
     let lines = [
         "compute capability 9.0: 1 of 60 compared, 0 wrong",
@@ -159,15 +163,15 @@ fn kernels_for_hopper_are_checked() {
 }
 
 /// The calls of the benchmark are made, and no time of a simulator is anywhere.
+#[cfg(target_os = "linux")]
 #[test]
 fn simulator_has_no_times() {
     let folder = tempfile::tempdir().unwrap();
     let filter = ["d64 dv128 bf16 1×64×64", "--no-check"];
-    let (output, results) = gpu(folder.path(), &[&PTXSIM[..], &filter].concat());
-    let printed = text(&output);
-    if !simulated(&printed) {
+    let Some((output, results)) = simulated(folder.path(), &filter) else {
         return;
-    }
+    };
+    let printed = text(&output);
     assert!(output.status.success(), "{printed}");
     // With a window and without.
     assert_eq!(results.len(), 2, "{printed}");
@@ -178,7 +182,7 @@ fn simulator_has_no_times() {
         assert!(reason.starts_with("computed, not timed: "), "{reason}");
         let times = ["median_ms", "p20_ms", "p80_ms", "reps", "tflops_nominal"];
         assert!(times.iter().all(|name| record.get(name).is_none()));
-        assert!(record["device"].as_str().unwrap().contains("no device"));
+        assert!(record["device"].as_str().unwrap().contains("PTX simulator"));
     }
     assert!(printed.contains("0 calls timed"), "{printed}");
 }

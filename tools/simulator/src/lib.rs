@@ -9,10 +9,21 @@
 //!
 //! So code that is written for a CUDA device runs unchanged, and its tests are ordinary tests. Buffers that are made
 //! without contents hold NaNs.
+//!
+//! A whole program, CubeCL's CUDA runtime included, runs on the simulated driver of `tools/cudriver` instead, in one
+//! order: [`Environment`] is what such a program has to find, [`with_driver`] a test in it.
 
 mod arguments;
+#[cfg(target_os = "linux")]
+mod child;
 mod device;
+#[cfg(target_os = "linux")]
+mod environment;
 mod memory;
 mod runner;
 
+#[cfg(target_os = "linux")]
+pub use child::with_driver;
 pub use device::Simulator;
+#[cfg(target_os = "linux")]
+pub use environment::Environment;

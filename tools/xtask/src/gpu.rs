@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{setup, workspace};
+use crate::workspace;
 
 /// What to do with it.
 #[derive(clap::Args)]
@@ -33,9 +33,9 @@ there. Times go to target/gpu/gpu.json and, in short, to a table that ends the o
   cargo xtask gpu --build-only         for another machine: copy target/release/gpu there and run it; it needs a driver,
                                        and for CUDA NVRTC and the headers of a toolkit (CUDA_PATH or /usr/local/cuda)
 
-Without a GPU, to try the program (a simulator of H100 has results and no times):
+Without a GPU, to try the program (a simulated one has results and no times):
 
-  cargo xtask gpu -- --device ptxsim --tokens 64 --filter 'd64 dv128 bf16 1×64×64'
+  cargo xtask without-gpu target/release/gpu --device cuda --tokens 64 --filter 'd64 dv128 bf16 1×64×64'
   cargo xtask gpu -- --device vulkan --software --tokens 64 --filter 'd64 f32 64×64'";
 
 /// Builds the program, and runs it. Whether nothing that it checked was wrong.
@@ -52,10 +52,6 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     let mut run = Command::new(&program);
     run.args(&options.arguments).current_dir(folder()?);
-    let simulated = options.arguments.iter().any(|word| word.contains("ptxsim"));
-    if simulated && std::env::var_os("CUDA_PATH").is_none() {
-        run.env("CUDA_PATH", setup::cuda_wheels()?);
-    }
     let mut good = succeed(&mut run)?;
     if options.peers {
         good &= compare()?;

@@ -11,6 +11,8 @@ mod process;
 mod progress;
 mod setup;
 mod test;
+#[cfg(target_os = "linux")]
+mod without_gpu;
 mod workspace;
 
 use std::process::ExitCode;
@@ -44,6 +46,9 @@ enum Command {
     /// Load a DiffLlama checkpoint of Hugging Face into Burn, compare its logits, continue a text.
     #[command(disable_help_flag = true)]
     Load(models::Options),
+    /// Run a program for CUDA on a machine without a GPU: its kernels run in a simulator.
+    #[cfg(target_os = "linux")]
+    WithoutGpu(without_gpu::Options),
 }
 
 fn main() -> ExitCode {
@@ -72,5 +77,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Gpu(options) => gpu::run(&options),
         Command::Train(options) => models::run("train", &options),
         Command::Load(options) => models::run("load", &options),
+        #[cfg(target_os = "linux")]
+        Command::WithoutGpu(options) => without_gpu::run(&options),
     }
 }

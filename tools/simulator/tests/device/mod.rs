@@ -1,7 +1,6 @@
 //! The simulated device of these tests.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use audit::{Arch, Nvrtc};
 use simulator::Simulator;
@@ -13,9 +12,7 @@ pub(crate) fn device(arch: Arch) -> Option<Simulator> {
 
 /// NVRTC, or that line.
 pub(crate) fn nvrtc() -> Option<Nvrtc> {
-    let wheels = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/cuda-wheels");
-    let root = std::env::var_os("CUDA_PATH").map_or(PathBuf::from(wheels), PathBuf::from);
-    match Nvrtc::open(&root) {
+    match Nvrtc::find() {
         Ok(nvrtc) => Some(nvrtc),
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "SKIPPED, nothing simulated: {error:#}");

@@ -1,0 +1,57 @@
+//! Tests on the simulated driver. A process looks for libraries where it was told to when it began, so each such test
+//! is a process of its own.
+
+use std::io::Write;
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+use audit::Nvrtc;
+
+use crate::environment::Environment;
+
+/// Says to a process that it has the driver.
+const MARK: &str = "SIMULATED_CUDA_DRIVER";
+
+/// Runs `test`, the body of the test function of this `name`, where CUDA devices are simulated: in a new process of the
+/// same test binary. Without NVRTC it prints a line to the terminal instead, though the test passes.
+///
+/// # Panics
+/// If the test fails.
+pub fn with_driver(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(MARK).is_some() {
+        return test();
+    }
+    match Nvrtc::find() {
+        Ok(nvrtc) => again(name, &nvrtc).unwrap(),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "SKIPPED, nothing simulated: {error:#}");
+        }
+    }
+}
+
+/// The same test in a process that finds the driver.
+fn again(name: &str, nvrtc: &Nvrtc) -> Result<()> {
+    let program = std::env::current_exe()?;
+    let folder = tempfile::tempdir()?;
+    // Cargo builds it with the test.
+    let driver = program.with_file_name("libcudriver.so");
+    let environment = Environment::new(folder.path(), &driver, nvrtc)?;
+    let mut command = Command::new(&program);
+    command
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(MARK, "1")
+        .envs(environment.variables());
+    let output = command.output().context("the test did not start")?;
+    let Output { stdout, stderr, .. } = &output;
+    let [out, err] = [stdout, stderr].map(|text| String::from_utf8_lossy(text));
+    print!("{out}{err}");
+    ensure!(
+        output.status.success(),
+        "{name} fails on the simulated driver"
+    );
+    ensure!(
+        out.contains("test result: ok. 1 passed"),
+        "there is no test {name}"
+    );
+    Ok(())
+}

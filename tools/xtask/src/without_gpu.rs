@@ -1,0 +1,45 @@
+//! Programs for CUDA on a machine without a GPU.
+
+use std::ffi::OsString;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use audit::Nvrtc;
+use simulator::Environment;
+
+use crate::{setup, workspace};
+
+/// What to run.
+#[derive(clap::Args)]
+#[command(after_help = USE)]
+pub(crate) struct Options {
+    /// The program and its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    command: Vec<OsString>,
+}
+
+const USE: &str = "\
+The program finds a CUDA driver with one device of compute capability 9.0, whose kernels run in a PTX simulator: everything
+works as it would, some ten thousand times slower, and times say nothing. Name programs that are built: cargo would build
+for the simulated toolkit. For instance
+
+  cargo xtask without-gpu target/debug/xtask golden tests/fixtures --device cuda --dtype bf16
+  cargo xtask without-gpu target/release/gpu --device cuda --tokens 64 --filter 'd64 dv128 bf16 1×64×64'
+  cargo xtask without-gpu target/debug/train train --device cuda --size small --steps 1 --folder target/simulated";
+
+/// Runs the program where it finds the simulated driver. Whether it says success.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    // Built with this program, as its tests need it too.
+    let driver = std::env::current_exe()?.with_file_name("deps/libcudriver.so");
+    let nvrtc = Nvrtc::open(&setup::cuda_wheels()?)?;
+    let folder = workspace::target().join("without-gpu");
+    let environment = Environment::new(&folder, &driver, &nvrtc)?;
+    let (program, arguments) = options.command.split_first().context("no program")?;
+    let status = Command::new(program)
+        .args(arguments)
+        .envs(environment.variables())
+        .status();
+    Ok(status
+        .with_context(|| format!("cannot start {}", program.display()))?
+        .success())
+}
