@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use crate::math::mask::Sides;
 use crate::tensor::DType;
 
 /// Which keys a query sees.
@@ -186,5 +187,51 @@ impl Problem {
             ),
         };
         (stored * self.dtype.size() + 4 * single) as u64
+    }
+
+    /// `[B, Nq, H, maps, d]`.
+    pub(crate) fn query_shape(&self) -> [usize; 5] {
+        let [batch, len, heads, _] = self.output_shape();
+        [batch, len, heads, self.maps, self.head_dim]
+    }
+
+    /// `[B, Nk, Hk, maps, d]`, with one map where both share the key.
+    pub(crate) fn key_shape(&self) -> [usize; 5] {
+        let [batch, len, heads, _] = self.value_shape();
+        [batch, len, heads, self.key_maps(), self.head_dim]
+    }
+
+    /// `[B, Nk, Hk, dv]`.
+    pub(crate) fn value_shape(&self) -> [usize; 4] {
+        [self.batch, self.key_len, self.kv_heads, self.value_dim]
+    }
+
+    /// `[B, Nq, H, dv]`.
+    pub(crate) fn output_shape(&self) -> [usize; 4] {
+        [self.batch, self.query_len, self.heads, self.value_dim]
+    }
+
+    /// What is saved of a forward pass with two maps or a norm: `[B, Nq, H, maps, dv]`.
+    pub(crate) fn outputs_shape(&self) -> [usize; 5] {
+        let [batch, len, heads, dim] = self.output_shape();
+        [batch, len, heads, self.maps, dim]
+    }
+
+    /// Log-sum-exp of every row of every map: `[B, H, maps, Nq]`.
+    pub(crate) fn lse_shape(&self) -> [usize; 4] {
+        [self.batch, self.heads, self.maps, self.query_len]
+    }
+
+    /// Which sides of the mask are bounded, and by how much. A bound past every position is none.
+    pub(crate) fn band(&self) -> (Sides, i32, i32) {
+        let (left, right) = self.mask.sides();
+        let reach = self.query_len + self.key_len;
+        let bound = |side: Option<usize>| side.filter(|n| *n < reach);
+        let (left, right) = (bound(left), bound(right));
+        let sides = Sides {
+            left: left.is_some(),
+            right: right.is_some(),
+        };
+        (sides, left.unwrap_or(0) as i32, right.unwrap_or(0) as i32)
     }
 }

@@ -2,15 +2,18 @@
 
 use cubecl::prelude::*;
 
-use super::check::{check_device, check_row_major, check_shape, check_type};
-use super::forward::{Saved, check_inputs_device, writable};
-use super::inputs::{Axes, AxisStrides, Checked, Inputs, Options};
+use super::axes::{Axes, AxisStrides};
+use super::check::{check_device, check_inputs_device, check_shape, check_type};
+use super::gradients::Gradients;
+use super::inputs::{Checked, Inputs};
 use super::launch::{
     band, buffer, check_launch, check_loops, check_reach, choose_tile, optional, strides,
     vector_width,
 };
+use super::options::Options;
 use super::reduce::{Sum, sum};
-use crate::error::{Error, Result};
+use super::saved::Saved;
+use crate::error::Result;
 use crate::kernels::portable::backward_key_value::{
     self, KeyValueGradientStridesLaunch, attention_backward_key_value,
 };
@@ -26,22 +29,6 @@ use crate::math::reduce::Exchange;
 use crate::problem::Problem;
 use crate::tensor::{DType, Tensor};
 use crate::tuning::{Limits, Pass, Settings};
-
-/// Gradients of the inputs, each with the shape of its input.
-#[derive(Debug, Clone)]
-pub struct Gradients {
-    /// `[B, Nq, H, 2, d]`, or `[B, Nq, H, d]` for standard attention.
-    pub query: Tensor,
-    /// The shape of the key. Where both maps share it, the gradients of both are summed: the pair axis has size 1, or is
-    /// left out as in the key.
-    pub key: Tensor,
-    /// The shape of the value.
-    pub value: Tensor,
-    /// The shape of λ, `f32`, summed over what was broadcast. `None` for standard attention.
-    pub lambda: Option<Tensor>,
-    /// `[dv]`, `f32`. `None` if the norm has no weight.
-    pub gamma: Option<Tensor>,
-}
 
 /// Gradients of the inputs from `grad_output`, the gradient of [`forward`](crate::forward)'s output,
 /// `[B, Nq, H, dv]` in the storage type of the inputs.
@@ -69,7 +56,7 @@ pub struct Gradients {
 ///
 /// # Errors
 /// Before anything is launched: what [`forward`](crate::forward) refuses, and a gradient or saved tensor that does not
-/// fit. [`Error::Launch`] if the device refuses a launch.
+/// fit. [`Error::Launch`](crate::Error::Launch) if the device refuses a launch.
 pub fn backward(
     client: &Client,
     inputs: &Inputs,
@@ -204,8 +191,7 @@ impl Call<'_> {
             DType::F32,
             &[batch * heads * blocks, value_dim],
         );
-        let own =
-            norm.map(|_| Tensor::empty(self.client, dtype, &[batch, query_len, heads, value_dim]));
+        let own = norm.map(|_| Tensor::empty(self.client, dtype, &problem.output_shape()));
         let (grad, grad_axes) = match own {
             Some(own) => {
                 let axes = Axes::of("gradient", &own, &[4], "[B, Nq, H, dv]")?.strides;
@@ -471,95 +457,8 @@ impl Call<'_> {
 
 fn grad_output_axes(client: &Client, problem: &Problem, grad_output: &Tensor) -> Result<Axes> {
     let name = "gradient of output";
-    let shape = [
-        problem.batch,
-        problem.query_len,
-        problem.heads,
-        problem.value_dim,
-    ];
-    check_shape(name, grad_output, &shape)?;
+    check_shape(name, grad_output, &problem.output_shape())?;
     check_type(name, grad_output, problem.dtype)?;
     check_device(client, &[(name, grad_output)])?;
     Axes::of(name, grad_output, &[4], "[B, Nq, H, dv]")
-}
-
-impl Gradients {
-    /// Row-major tensors for the gradients of `inputs`.
-    fn empty(client: &Client, inputs: &Inputs, problem: &Problem) -> Result<Self> {
-        let dtype = problem.dtype;
-        dtype.check(client)?;
-        let single = |tensor: &Option<Tensor>| {
-            tensor
-                .as_ref()
-                .map(|tensor| Tensor::empty(client, DType::F32, tensor.shape()))
-        };
-        Ok(Self {
-            query: Tensor::empty(client, dtype, inputs.query.shape()),
-            key: Tensor::empty(client, dtype, &key_shape(inputs, problem)),
-            value: Tensor::empty(client, dtype, inputs.value.shape()),
-            lambda: single(&inputs.lambda),
-            gamma: single(&inputs.gamma),
-        })
-    }
-
-    fn check(&self, client: &Client, inputs: &Inputs, problem: &Problem) -> Result<()> {
-        let dtype = problem.dtype;
-        writable(
-            client,
-            "gradient of query",
-            &self.query,
-            dtype,
-            inputs.query.shape(),
-        )?;
-        writable(
-            client,
-            "gradient of key",
-            &self.key,
-            dtype,
-            &key_shape(inputs, problem),
-        )?;
-        writable(
-            client,
-            "gradient of value",
-            &self.value,
-            dtype,
-            inputs.value.shape(),
-        )?;
-        check_single(client, "gradient of lambda", &self.lambda, &inputs.lambda)?;
-        check_single(client, "gradient of gamma", &self.gamma, &inputs.gamma)
-    }
-}
-
-/// The key's shape, with one map where both share it.
-fn key_shape(inputs: &Inputs, problem: &Problem) -> Vec<usize> {
-    let mut shape = inputs.key.shape().to_vec();
-    if shape.len() == 5 {
-        shape[3] = problem.key_maps();
-    }
-    shape
-}
-
-fn check_single(
-    client: &Client,
-    tensor: &'static str,
-    gradient: &Option<Tensor>,
-    input: &Option<Tensor>,
-) -> Result<()> {
-    match (gradient, input) {
-        (Some(gradient), Some(input)) => {
-            check_shape(tensor, gradient, input.shape())?;
-            check_type(tensor, gradient, DType::F32)?;
-            check_row_major(tensor, gradient)?;
-            check_device(client, &[(tensor, gradient)])
-        }
-        (None, Some(_)) => Err(Error::Presence {
-            tensor,
-            problem: "missing, but its input is given",
-        }),
-        (Some(_), None) => Err(Error::Presence {
-            tensor,
-            problem: "given, but its input is not",
-        }),
-        (None, None) => Ok(()),
-    }
 }

@@ -2,6 +2,7 @@
 
 use cubecl::prelude::Client;
 
+use super::inputs::Inputs;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor, row_major};
 
@@ -115,4 +116,37 @@ pub(crate) fn check_head_dim(tensor: &'static str, got: usize) -> Result<()> {
     } else {
         Err(Error::HeadDim { tensor, got })
     }
+}
+
+/// Refuses inputs of another device.
+pub(super) fn check_inputs_device(client: &Client, inputs: &Inputs) -> Result<()> {
+    let Inputs {
+        query,
+        key,
+        value,
+        lambda,
+        gamma,
+    } = inputs;
+    check_device(client, &[("query", query), ("key", key), ("value", value)])?;
+    let optional = [("lambda", lambda), ("gamma", gamma)];
+    let given: Vec<_> = optional
+        .iter()
+        .filter_map(|(n, t)| Some((*n, t.as_ref()?)))
+        .collect();
+    check_device(client, &given)
+}
+
+/// Checks a tensor that is written.
+pub(super) fn writable(
+    client: &Client,
+    name: &'static str,
+    tensor: &Tensor,
+    dtype: DType,
+    shape: &[usize],
+) -> Result<()> {
+    check_shape(name, tensor, shape)?;
+    check_type(name, tensor, dtype)?;
+    check_last_axis(name, tensor)?;
+    tensor.check_writable(name)?;
+    check_device(client, &[(name, tensor)])
 }

@@ -2,9 +2,11 @@
 
 use cubecl::prelude::*;
 
-use super::forward::{OutputLayout, Outputs, numbers};
-use super::inputs::{Axes, AxisStrides, Checked, Inputs};
+use super::axes::{Axes, AxisStrides};
+use super::inputs::{Checked, Inputs};
 use super::launch::{band, check_reach, handle, optional, strides};
+use super::outputs::{OutputLayout, Outputs};
+use super::portable::numbers;
 use crate::error::{Error, Result};
 use crate::kernels::hopper::epilogue::HopperStridesLaunch;
 use crate::kernels::hopper::forward::attention_forward_hopper;

@@ -1,11 +1,11 @@
 //! What a call is given, and the check that turns it into a [`Problem`].
 
-use super::check::{check_head_dim, check_last_axis, check_not_empty, check_row_major, check_type};
+use super::axes::{Axes, AxisStrides};
+use super::check::{check_head_dim, check_row_major, check_type};
+use super::options::Options;
 use crate::error::{Error, Result};
-use crate::math::mask::Sides;
-use crate::problem::{Mask, Norm, Problem};
+use crate::problem::{Norm, Problem};
 use crate::tensor::{DType, Tensor, elements};
-use crate::tuning::{HopperSettings, Schedule, Settings};
 
 /// The tensors that attention reads. Query, key and value share one storage type; λ and γ are `f32`.
 ///
@@ -242,46 +242,6 @@ impl Inputs {
     }
 }
 
-/// How to compute: mask, scale, norm, what to keep, settings.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Options {
-    /// Which keys a query sees.
-    pub mask: Mask,
-    /// Factor on the scores; `None` is `1/√d`.
-    pub scale: Option<f32>,
-    /// Normalisation of the output.
-    pub norm: Option<Norm>,
-    /// Keep what [`backward`](crate::backward) needs.
-    pub save_for_backward: bool,
-    /// Settings of the kernels; by default the table's.
-    pub tuning: Tuning,
-}
-
-/// Settings that override the table's, and the choice of the kernel.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tuning {
-    /// Which forward kernel; it must be able to. By default the one that has settings here, or else the best that can:
-    /// [`forward_schedule`](crate::forward_schedule) tells.
-    pub schedule: Option<Schedule>,
-    /// Of the portable forward kernel.
-    pub forward: Option<Settings>,
-    /// Of the forward kernel for compute capability 9.0.
-    pub hopper_forward: Option<HopperSettings>,
-    /// Of the kernel for the query's gradient.
-    pub query_gradient: Option<Settings>,
-    /// Of the kernel for the gradients of key and value.
-    pub key_value_gradient: Option<Settings>,
-}
-
-impl Tuning {
-    /// The forward kernel that is asked for, if one is.
-    pub(crate) fn asked(&self) -> Option<Schedule> {
-        let hopper = self.hopper_forward.map(|_| Schedule::Hopper);
-        let portable = self.forward.map(|_| Schedule::Portable);
-        self.schedule.or(hopper).or(portable)
-    }
-}
-
 /// Inputs that fit together.
 #[derive(Debug, Clone)]
 pub(crate) struct Checked {
@@ -290,122 +250,6 @@ pub(crate) struct Checked {
     pub key: Axes,
     pub value: Axes,
     pub lambda: AxisStrides,
-}
-
-/// Distances along the named axes, in elements.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct AxisStrides {
-    pub offset: usize,
-    pub batch: usize,
-    pub seq: usize,
-    pub head: usize,
-    /// Between maps, or between halves.
-    pub pair: usize,
-}
-
-impl AxisStrides {
-    /// Whether vectors of `width` elements along the last axis are aligned everywhere.
-    pub(crate) fn divisible(&self, width: usize) -> bool {
-        let AxisStrides {
-            offset,
-            batch,
-            seq,
-            head,
-            pair,
-        } = *self;
-        [offset, batch, seq, head, pair]
-            .iter()
-            .all(|x| x % width == 0)
-    }
-}
-
-/// A tensor read as `[batch, seq, head, pair, dim]`, or without the pair.
-#[derive(Debug, Clone)]
-pub(crate) struct Axes {
-    pub batch: usize,
-    pub len: usize,
-    pub heads: usize,
-    pub pairs: usize,
-    pub dim: usize,
-    pub strides: AxisStrides,
-    shape: Vec<usize>,
-}
-
-impl Axes {
-    /// Reads a tensor of one of the given ranks.
-    pub(crate) fn of(
-        name: &'static str,
-        tensor: &Tensor,
-        ranks: &[usize],
-        expected: &'static str,
-    ) -> Result<Self> {
-        let shape = tensor.shape();
-        if !ranks.contains(&shape.len()) {
-            return Err(Error::Rank {
-                tensor: name,
-                got: shape.len(),
-                expected,
-            });
-        }
-        check_not_empty(name, tensor)?;
-        tensor.check_bounds(name)?;
-        check_last_axis(name, tensor)?;
-        let strides = tensor.strides();
-        let (pairs, pair) = if shape.len() == 5 {
-            (shape[3], strides[3])
-        } else {
-            (1, 0)
-        };
-        Ok(Self {
-            batch: shape[0],
-            len: shape[1],
-            heads: shape[2],
-            pairs,
-            dim: shape[shape.len() - 1],
-            strides: AxisStrides {
-                offset: tensor.offset(),
-                batch: strides[0],
-                seq: strides[1],
-                head: strides[2],
-                pair: if pairs == 1 { 0 } else { pair },
-            },
-            shape: shape.to_vec(),
-        })
-    }
-
-    fn expect(
-        &self,
-        tensor: &'static str,
-        axis: &'static str,
-        got: usize,
-        expected: usize,
-    ) -> Result<()> {
-        if got == expected {
-            return Ok(());
-        }
-        Err(Error::Size {
-            tensor,
-            axis,
-            got,
-            expected,
-            shape: self.shape.clone(),
-        })
-    }
-}
-
-impl Problem {
-    /// Which sides of the mask are bounded, and by how much. A bound past every position is none.
-    pub(crate) fn band(&self) -> (Sides, i32, i32) {
-        let (left, right) = self.mask.sides();
-        let reach = self.query_len + self.key_len;
-        let bound = |side: Option<usize>| side.filter(|n| *n < reach);
-        let (left, right) = (bound(left), bound(right));
-        let sides = Sides {
-            left: left.is_some(),
-            right: right.is_some(),
-        };
-        (sides, left.unwrap_or(0) as i32, right.unwrap_or(0) as i32)
-    }
 }
 
 fn check_numbers(problem: &Problem) -> Result<()> {
@@ -442,17 +286,6 @@ fn check_numbers(problem: &Problem) -> Result<()> {
 /// Refuses what repeated axes of inputs can ask for though no buffer holds it: positions are 32-bit numbers, and so are
 /// places in a buffer.
 fn check_sizes(problem: &Problem) -> Result<()> {
-    let Problem {
-        batch,
-        query_len,
-        key_len,
-        heads,
-        kv_heads,
-        head_dim,
-        value_dim,
-        maps,
-        ..
-    } = *problem;
     let within = |tensor, resource, got: usize, limit: usize| {
         if got <= limit {
             return Ok(());
@@ -465,16 +298,16 @@ fn check_sizes(problem: &Problem) -> Result<()> {
         })
     };
     let positions = i32::MAX as usize / 2;
-    within("query", "rows", query_len, positions)?;
-    within("key", "rows", key_len, positions)?;
+    within("query", "rows", problem.query_len, positions)?;
+    within("key", "rows", problem.key_len, positions)?;
     let addresses = u32::MAX as usize;
     for (tensor, shape) in [
-        ("query", [batch, query_len, heads, maps, head_dim]),
-        ("output", [batch, query_len, heads, maps, value_dim]),
-        ("key", [batch, key_len, kv_heads, maps, head_dim]),
-        ("value", [batch, key_len, kv_heads, 1, value_dim]),
+        ("query", &problem.query_shape()[..]),
+        ("output", &problem.outputs_shape()),
+        ("key", &problem.key_shape()),
+        ("value", &problem.value_shape()),
     ] {
-        within(tensor, "elements", elements(&shape), addresses)?;
+        within(tensor, "elements", elements(shape), addresses)?;
     }
     Ok(())
 }

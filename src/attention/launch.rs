@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
-use super::inputs::AxisStrides;
+use super::axes::AxisStrides;
 use crate::error::{Error, Result};
 use crate::kernels::portable::tile::Tile;
 use crate::math::layout::StridesLaunch;

@@ -59,20 +59,12 @@ pub struct Inputs {
 impl Inputs {
     /// Refuses slices that do not have the sizes of `problem`.
     fn check(&self, problem: &Problem) -> Result<()> {
-        let Problem {
-            batch,
-            query_len,
-            key_len,
-            heads,
-            kv_heads,
-            head_dim,
-            value_dim,
-            maps,
-            ..
-        } = *problem;
-        let query = [batch, query_len, heads, maps, head_dim];
-        let key = [batch, key_len, kv_heads, problem.key_maps(), head_dim];
-        let value = [batch, key_len, kv_heads, value_dim];
+        let (query, key, value) = (
+            problem.query_shape(),
+            problem.key_shape(),
+            problem.value_shape(),
+        );
+        let (heads, kv_heads, maps) = (problem.heads, problem.kv_heads, problem.maps);
         if !(1..=2).contains(&maps) {
             let shape = query.to_vec();
             return Err(Error::Size {
@@ -92,6 +84,7 @@ impl Inputs {
         check_len(&self.query, &query)?;
         check_len(&self.key, &key)?;
         check_len(&self.value, &value)?;
+        let [batch, query_len, ..] = query;
         check_len(&self.lambda, &[batch, query_len, heads, maps - 1])?;
         match (&self.gamma, problem.norm) {
             (Some(_), None) => {
@@ -101,7 +94,7 @@ impl Inputs {
                     problem,
                 })
             }
-            (Some(gamma), Some(_)) => check_len(gamma, &[value_dim]),
+            (Some(gamma), Some(_)) => check_len(gamma, &[problem.value_dim]),
             (None, _) => Ok(()),
         }
     }
