@@ -135,7 +135,6 @@ fn binary(d: &mut Decoder, o: &Opcode) -> Decoded<Option<Op>> {
 
 fn float_binary(d: &mut Decoder, o: &Opcode) -> Decoded<Option<Op>> {
     let ty = float(o)?;
-    check_double(o, ty)?;
     let (op, flavour) = match o.name {
         "add" => (Float2::Add, o.flavour()),
         "sub" => (Float2::Sub, o.flavour()),
@@ -145,6 +144,7 @@ fn float_binary(d: &mut Decoder, o: &Opcode) -> Decoded<Option<Op>> {
         "max" => (Float2::Max, nearest(o)?),
         _ => return Ok(None),
     };
+    check_double(o, ty)?;
     if d.count() > 3 {
         return Err("unsupported with three operands".into());
     }
