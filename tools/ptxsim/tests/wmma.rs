@@ -368,53 +368,40 @@ fn fault(body: &str) -> String {
 
 #[test]
 fn faults() {
-    let load = |from: &str| {
+    let load = |space: &str, from: &str| {
         let list = list("c", 8);
-        format!("wmma.load.c.sync.aligned.row.m16n16k16{from};\n").replace("LIST", &list)
+        format!("wmma.load.c.sync.aligned.row.m16n16k16.{space}.f32 {list}, {from};\n")
     };
+    let fine = load("global", "[%rd0], 16");
     let own = "mov.u32 %r2, sm;\nmad.lo.u32 %r3, %r0, 0, %r2;\n";
     let cases = [
+        (load("global", "[%rd0+16], 16"), "not aligned to 32 bytes"),
+        (load("global", "[%rd0], 17"), "misaligned"),
+        (load("global", "[%rd0+3328], 16"), "out of bounds"),
+        (load("global", "[%rd0], %r0"), "another address or stride"),
         (
-            load(".global.f32 LIST, [%rd0+16], 16"),
-            "not aligned to 32 bytes",
-        ),
-        (load(".global.f32 LIST, [%rd0], 17"), "misaligned"),
-        (load(".global.f32 LIST, [%rd0+3328], 16"), "out of bounds"),
-        (
-            load(".global.f32 LIST, [%rd0], %r0"),
+            format!("mad.wide.u32 %rd0, %r0, 32, %rd0;\n{fine}"),
             "another address or stride",
         ),
         (
-            format!(
-                "mad.wide.u32 %rd0, %r0, 32, %rd0;\n{}",
-                load(".global.f32 LIST, [%rd0], 16")
-            ),
-            "another address or stride",
-        ),
-        (
-            format!("{own}{}", load(".shared.f32 LIST, [%r3], 16")),
+            format!("{own}{}", load("shared", "[%r3], 16")),
             "uninitialised",
         ),
         (
             format!(
-                "{own}{}wmma.store.d.sync.aligned.row.m16n16k16.shared.f32 [%r3], {}, 16;",
-                load(".global.f32 LIST, [%rd0], 16"),
+                "{own}{fine}wmma.store.d.sync.aligned.row.m16n16k16.shared.f32 [%r3], {}, 16;",
                 list("c", 8)
             ),
             "race: writes shared memory",
         ),
         (
-            format!(
-                "setp.eq.u32 %p0, %r0, 3;\n@%p0 exit;\n{}",
-                load(".global.f32 LIST, [%rd0], 16")
-            ),
+            format!("setp.eq.u32 %p0, %r0, 3;\n@%p0 exit;\n{fine}"),
             "wmma in lanes fffffff7 alone",
         ),
         (
             format!(
                 "wmma.load.a.sync.aligned.row.m16n16k16.global.f16 {a}, [%rd0];\nsetp.eq.u32 %p0, %r0, 3;\n\
-                 @%p0 mov.u32 %a2, 5;\n{}wmma.mma.sync.aligned.row.col.m16n16k16.f32.f32 {c}, {a}, {a}, {c};",
-                load(".global.f32 LIST, [%rd0], 16"),
+                 @%p0 mov.u32 %a2, 5;\n{fine}wmma.mma.sync.aligned.row.col.m16n16k16.f32.f32 {c}, {a}, {a}, {c};",
                 a = list("a", 8),
                 c = list("c", 8),
             ),
@@ -475,17 +462,20 @@ fn mma_of_tf32() {
         let mut numbers = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.next()).collect() };
         let (a, b) = (numbers(16 * k), numbers(k * 8));
         let (na, nb) = (k / 2, k / 4);
-        let load = |name: &str, i: usize, row: &str, columns: usize, column: &str, from: &str| {
+        // Row and column as a register and what is added to it.
+        let load = |to: String, (row, i): (&str, usize), (column, j): (&str, usize), from: &str| {
+            let columns = if from == "%rd0" { k } else { 8 };
             format!(
-                "add.u32 %r3, {row};\nmad.lo.u32 %r3, %r3, {columns}, {column};\n\
-                 mad.wide.u32 %rd4, %r3, 4, {from};\nld.global.u32 %{name}{i}, [%rd4];\n"
+                "add.u32 %r3, {row}, {i};\nadd.u32 %r4, {column}, {j};\n\
+                 mad.lo.u32 %r3, %r3, {columns}, %r4;\n\
+                 mad.wide.u32 %rd4, %r3, 4, {from};\nld.global.u32 {to}, [%rd4];\n"
             )
         };
         let loads_a = (0..na).map(|i| {
-            let column = format!("%r2;\nadd.u32 %r3, %r3, {}", i / 2 * 4);
-            load("a", i, &format!("%r1, {}", i % 2 * 8), k, &column, "%rd0")
+            let (row, column) = (("%r1", i % 2 * 8), ("%r2", i / 2 * 4));
+            load(format!("%a{i}"), row, column, "%rd0")
         });
-        let loads_b = (0..nb).map(|i| load("b", i, &format!("%r2, {}", i * 4), 8, "%r1", "%rd1"));
+        let loads_b = (0..nb).map(|i| load(format!("%b{i}"), ("%r2", i * 4), ("%r1", 0), "%rd1"));
         let zero: String = (0..4)
             .map(|i| format!("mov.b32 %c{i}, 0f3F000000;\n"))
             .collect();

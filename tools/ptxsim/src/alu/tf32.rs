@@ -30,7 +30,7 @@ pub fn convert(how: &ToTf32, x: u32) -> u32 {
     // A carry goes into the exponent, where it belongs.
     let up = match how.rounding {
         TowardTf32::NearestAway => UNIT / 2,
-        TowardTf32::NearestEven => UNIT / 2 - 1 + (magnitude / UNIT & 1),
+        TowardTf32::NearestEven => UNIT / 2 - 1 + magnitude / UNIT % 2,
         TowardTf32::Zero => 0,
     };
     let rounded = (magnitude + up) & !(UNIT - 1);
