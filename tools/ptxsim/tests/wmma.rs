@@ -507,3 +507,56 @@ fn mma_of_tf32() {
         }
     }
 }
+
+/// Kernels as NVRTC compiles them from `nvcuda::wmma`.
+const PTX: &str = include_str!("ptx/wmma.sm_90a.ptx");
+
+#[test]
+fn halves_from_cuda() {
+    let (m, n, k) = (32, 8, 16);
+    let mut rng = Rng(9);
+    let mut halves = |n: usize| -> Vec<f16> { (0..n).map(|_| f16::from_f32(rng.next())).collect() };
+    let (a, b) = (halves(m * k), halves(k * n));
+    let c: Vec<f32> = (0..m * n).map(|_| rng.next()).collect();
+    let mut dev = Device::new();
+    let [pa, pb] = [&a, &b].map(|x| dev.upload(x));
+    let (pc, pd) = (dev.upload(&c), dev.alloc(m * n * 2));
+    let args = [pa.into(), pb.into(), pc.into(), pd.into()];
+    let module = Module::load(PTX).unwrap();
+    dev.launch(&module, "halves", &block(32), &args)
+        .unwrap_or_else(|e| panic!("{e}"));
+    let d: Vec<f16> = dev.download(pd).unwrap();
+    for (row, column) in (0..m * n).map(|i| (i / n, i % n)) {
+        let terms = (0..k).map(|x| 2.0 * a[row * k + x].to_f64() * b[column * k + x].to_f64());
+        let expected = c[row * n + column] as f64 + terms.sum::<f64>();
+        let found = d[column * m + row].to_f64();
+        assert!(
+            (found - expected).abs() < 4e-3,
+            "row {row} column {column}: {found}, not {expected}"
+        );
+    }
+}
+
+#[test]
+fn singles_from_cuda() {
+    let mut rng = Rng(10);
+    let mut numbers = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.next()).collect() };
+    let (a, b) = (numbers(16 * 32), numbers(32 * 16));
+    let mut dev = Device::new();
+    let (pa, pb, pd) = (dev.upload(&a), dev.upload(&b), dev.alloc(16 * 16 * 4));
+    let module = Module::load(PTX).unwrap();
+    let args = [pa.into(), pb.into(), pd.into()];
+    dev.launch(&module, "singles", &block(32), &args)
+        .unwrap_or_else(|e| panic!("{e}"));
+    let d: Vec<f32> = dev.download(pd).unwrap();
+    // To 11 bits, ties away from zero: adding half of the last bit never carries into the sign.
+    let rounded = |x: f32| f32::from_bits((x.to_bits() + 0x1000) & 0xffff_e000) as f64;
+    for (i, found) in d.iter().enumerate() {
+        let terms = (0..32).map(|x| rounded(a[i / 16 * 32 + x]) * rounded(b[x * 16 + i % 16]));
+        let expected = terms.sum::<f64>();
+        assert!(
+            (*found as f64 - expected).abs() < 4e-6,
+            "element {i}: {found}, not {expected}"
+        );
+    }
+}
