@@ -1,7 +1,8 @@
-//! Matrix fragments: which lane holds which element in `mma.sync` and wgmma, and the products.
+//! Matrix fragments: which lane holds which element in `mma.sync` and wgmma, and the products of all matrices.
 
 use crate::alu::half_float;
 use crate::alu::registers::Registers;
+use crate::alu::tf32;
 use crate::ir::*;
 use crate::ty::Ty;
 use half::f16;
@@ -79,9 +80,9 @@ fn store_d(r: &mut Registers, registers: &[S], half: bool, n: usize, acc: &[f32]
     }
 }
 
-/// `acc += a b` in the order of k, rounded at each step; `b` is `[k][n]`.
-fn multiply(acc: &mut [f32], a: &A, b: &[f32], n: usize) {
-    for (row, a) in acc.chunks_exact_mut(n).zip(a) {
+/// `acc += a b` in the order of k, rounded at each step; `b` is `[k][n]`, and the rows of `a` are `pitch` apart.
+pub fn multiply(acc: &mut [f32], (a, pitch): (&[f32], usize), b: &[f32], n: usize) {
+    for (row, a) in acc.chunks_exact_mut(n).zip(a.chunks_exact(pitch)) {
         for (x, b) in a.iter().zip(b.chunks_exact(n)) {
             for (c, y) in row.iter_mut().zip(b) {
                 *c += x * y;
@@ -113,22 +114,62 @@ pub fn wgmma(
         true => load_d(r, &s.d, s.half_d, s.n),
         false => vec![0.0; ROWS * s.n],
     };
-    multiply(&mut acc, &fragment, b, s.n);
+    multiply(&mut acc, (fragment.as_flattened(), 16), b, s.n);
     store_d(r, &s.d, s.half_d, s.n, &acc);
 }
 
-pub fn mma(r: &mut Registers, s: &Mma) {
-    let a = load_a(r, s.ty, &s.a);
-    let mut b = vec![0.0; s.k * 8];
-    for (i, x) in s.b.iter().enumerate() {
-        for l in 0..32 {
-            let (n, k) = (l / 4, 2 * (l % 4) + 8 * i);
-            let bits = r.get(*x, l);
-            b[k * 8 + n] = number(s.ty, bits as u16);
-            b[(k + 1) * 8 + n] = number(s.ty, (bits >> 16) as u16);
+/// The value of an element: its bits are the low ones.
+pub fn value(number: Number, bits: u32) -> f32 {
+    match number {
+        Number::F16 => self::number(Ty::F16, bits as u16),
+        Number::BF16 => self::number(Ty::BF16, bits as u16),
+        Number::TF32 => tf32::operand(bits),
+        Number::F32 => f32::from_bits(bits),
+    }
+}
+
+/// Row and column of a register of tf32 in A.
+fn a_single_place(i: usize, l: usize) -> (usize, usize) {
+    (l / 4 + 8 * (i % 2), l % 4 + 4 * (i / 2))
+}
+
+fn mma_a(r: &Registers, s: &Mma) -> A {
+    match s.number {
+        Number::F16 => load_a(r, Ty::F16, &s.a),
+        Number::BF16 => load_a(r, Ty::BF16, &s.a),
+        single => {
+            let mut a = A::default();
+            for (i, register) in s.a.iter().enumerate() {
+                for l in 0..32 {
+                    let (row, k) = a_single_place(i, l);
+                    a[row][k] = value(single, r.get(*register, l));
+                }
+            }
+            a
         }
     }
+}
+
+/// B, `[k][8]`.
+fn mma_b(r: &Registers, s: &Mma) -> Vec<f32> {
+    let mut b = vec![0.0; s.k * 8];
+    let together = s.number.per_register();
+    for (i, register) in s.b.iter().enumerate() {
+        for l in 0..32 {
+            let (n, k) = (l / 4, together * (l % 4 + 4 * i));
+            let bits = r.get(*register, l);
+            b[k * 8 + n] = value(s.number, bits);
+            if together == 2 {
+                b[(k + 1) * 8 + n] = value(s.number, bits >> 16);
+            }
+        }
+    }
+    b
+}
+
+pub fn mma(r: &mut Registers, s: &Mma) {
+    let (a, b) = (mma_a(r, s), mma_b(r, s));
     let mut acc = load_d(r, &s.c, s.half_c, 8);
-    multiply(&mut acc, &a, &b, 8);
+    multiply(&mut acc, (a.as_flattened(), 16), &b, 8);
     store_d(r, &s.d, s.half_d, 8, &acc);
 }

@@ -165,6 +165,23 @@ pub struct Conversion {
     pub b: Option<S>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TowardTf32 {
+    /// ties away from zero
+    NearestAway,
+    /// ties to an even last bit
+    NearestEven,
+    Zero,
+}
+
+/// How single precision becomes tf32.
+#[derive(Debug, Clone, Copy)]
+pub struct ToTf32 {
+    pub rounding: TowardTf32,
+    pub relu: bool,
+    pub satfinite: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Space {
     Global,
@@ -302,17 +319,70 @@ pub struct Wgmma {
     pub half_d: bool,
 }
 
-/// m16n8k8, m16n8k16
+/// What the matrices of mma and wmma consist of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Number {
+    F16,
+    BF16,
+    TF32,
+    F32,
+}
+
+impl Number {
+    /// In memory.
+    pub fn bytes(self) -> usize {
+        4 / self.per_register()
+    }
+
+    pub fn per_register(self) -> usize {
+        match self {
+            Self::F16 | Self::BF16 => 2,
+            Self::TF32 | Self::F32 => 1,
+        }
+    }
+}
+
+/// m16n8k4, m16n8k8, m16n8k16
 #[derive(Debug, Clone)]
 pub struct Mma {
     pub k: usize,
-    pub ty: Ty,
+    pub number: Number,
     pub d: Vec<S>,
     pub a: Vec<S>,
     pub b: Vec<S>,
     pub c: Vec<S>,
     pub half_d: bool,
     pub half_c: bool,
+}
+
+/// A matrix of wmma, as a warp holds it in registers.
+#[derive(Debug, Clone)]
+pub struct Fragment {
+    pub rows: usize,
+    pub columns: usize,
+    pub number: Number,
+    pub registers: Vec<S>,
+}
+
+/// wmma.load, wmma.store
+#[derive(Debug, Clone)]
+pub struct WmmaCopy {
+    pub fragment: Fragment,
+    /// columns lie together in memory, not rows
+    pub by_columns: bool,
+    pub space: Space,
+    pub addr: Addr,
+    /// in elements from one row (or column) to the next; without it they follow each other
+    pub stride: Option<S>,
+}
+
+/// `d = a b + c`
+#[derive(Debug, Clone)]
+pub struct Wmma {
+    pub a: Fragment,
+    pub b: Fragment,
+    pub c: Fragment,
+    pub d: Fragment,
 }
 
 /// The global side of a bulk copy, or the only side of a tensor copy that is not in shared memory.
@@ -432,6 +502,7 @@ pub enum Op {
     Boolean(Boolean, u32, PSrc, PSrc),
     MovPredicate(u32, PSrc),
     Convert(Box<Conversion>),
+    ToTf32(ToTf32, S, S),
     /// from an address in a space to a generic one
     ToGeneric(Space, S, S),
     FromGeneric(Space, S, S),
@@ -487,6 +558,9 @@ pub enum Op {
         addr: Addr,
     },
     Mma(Box<Mma>),
+    WmmaLoad(Box<WmmaCopy>),
+    WmmaStore(Box<WmmaCopy>),
+    Wmma(Box<Wmma>),
     SetMaxNReg(u32),
     WgmmaFence,
     Wgmma(Box<Wgmma>),

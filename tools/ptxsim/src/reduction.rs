@@ -1,6 +1,6 @@
 //! Atomic and bulk reductions.
 
-use crate::alu::{float, half_float, integer};
+use crate::alu::{double, float, half_float, integer};
 use crate::ir::{Flavour, Float2, Int2, Reduction, Rounding};
 use crate::ty::Ty;
 
@@ -15,7 +15,7 @@ const FLAVOUR: Flavour = Flavour {
 /// `old (op) v` on raw bits of a type.
 pub fn reduce(op: Reduction, ty: Ty, old: u64, v: u64) -> u64 {
     if ty.float() {
-        return float(op, ty, old as u32, v as u32) as u64;
+        return float(op, ty, old, v);
     }
     let (old, v) = (old & ty.mask(), v & ty.mask());
     let op = match op {
@@ -33,7 +33,7 @@ pub fn reduce(op: Reduction, ty: Ty, old: u64, v: u64) -> u64 {
     integer::binary(op, ty, old, v)
 }
 
-fn float(op: Reduction, ty: Ty, old: u32, v: u32) -> u32 {
+fn float(op: Reduction, ty: Ty, old: u64, v: u64) -> u64 {
     let op = match op {
         Reduction::Min => Float2::Min,
         Reduction::Max => Float2::Max,
@@ -41,9 +41,10 @@ fn float(op: Reduction, ty: Ty, old: u32, v: u32) -> u32 {
     };
     match ty {
         Ty::F32 => {
-            let (old, v) = (f32::from_bits(old), f32::from_bits(v));
-            float::binary(op, FLAVOUR, old, v).to_bits()
+            let (old, v) = (f32::from_bits(old as u32), f32::from_bits(v as u32));
+            float::binary(op, FLAVOUR, old, v).to_bits() as u64
         }
-        ty => half_float::binary(op, ty, FLAVOUR, old, v),
+        Ty::F64 => double::binary(op, f64::from_bits(old), f64::from_bits(v)).to_bits(),
+        ty => half_float::binary(op, ty, FLAVOUR, old as u32, v as u32) as u64,
     }
 }

@@ -37,6 +37,8 @@ pub enum Ty {
     BF16x2,
     /// Single precision.
     F32,
+    /// Double precision.
+    F64,
     /// A predicate.
     Pred,
 }
@@ -61,6 +63,7 @@ impl Ty {
             "f16x2" => Self::F16x2,
             "bf16x2" => Self::BF16x2,
             "f32" => Self::F32,
+            "f64" => Self::F64,
             "pred" => Self::Pred,
             _ => return None,
         })
@@ -71,7 +74,7 @@ impl Ty {
         match self {
             Self::B8 | Self::U8 | Self::S8 | Self::Pred => 1,
             Self::B16 | Self::U16 | Self::S16 | Self::F16 | Self::BF16 => 2,
-            Self::B64 | Self::U64 | Self::S64 => 8,
+            Self::B64 | Self::U64 | Self::S64 | Self::F64 => 8,
             Self::B32 | Self::U32 | Self::S32 | Self::F32 | Self::F16x2 | Self::BF16x2 => 4,
         }
     }
@@ -85,7 +88,7 @@ impl Ty {
     }
 
     pub(crate) fn float(self) -> bool {
-        self.half() || self == Self::F32
+        self.half() || matches!(self, Self::F32 | Self::F64)
     }
 
     /// A 16-bit float or a pair of them.

@@ -320,8 +320,80 @@ fn packed() {
     });
 }
 
+/// Ten bits of the mantissa, by arithmetic on exact numbers.
+fn to_tf32(x: f32, rounded: fn(f64) -> f64) -> u32 {
+    if x.is_nan() || x.is_infinite() || x == 0.0 {
+        return if x.is_nan() { 0x7fff_ffff } else { x.to_bits() };
+    }
+    let exponent = (x.abs() as f64).log2().floor().max(-126.0);
+    let unit = 2f64.powi(exponent as i32 - 10);
+    // Beyond the greatest number lies infinity, which the next power of two becomes.
+    ((rounded(x as f64 / unit) * unit) as f32).to_bits()
+}
+
+/// Ties at every position: even and odd last bits, both signs, subnormals, the greatest numbers.
+fn near_tf32() -> Vec<[u32; 3]> {
+    let tops = [
+        0u32,
+        0x3f80_0000,
+        0x3f80_2000,
+        0x3fff_e000,
+        0x7f7f_c000,
+        0x7f7f_e000,
+        0x0040_2000,
+    ];
+    let rests = [0, 1, 0xfff, 0x1000, 0x1001, 0x1fff];
+    let numbers = tops.iter().flat_map(|top| rests.map(|rest| top | rest));
+    let both = numbers.flat_map(|x| [[x, 0, 0], [x | 1 << 31, 0, 0]]);
+    both.chain(floats()).collect()
+}
+
+#[test]
+fn to_tf32_numbers() {
+    let n = &near_tf32();
+    let away = f64::round;
+    check("cvt.rna.tf32.f32 %d, %fa;", n, |a, _, _| {
+        to_tf32(f(a), away)
+    });
+    check("cvt.rn.tf32.f32 %d, %fa;", n, |a, _, _| {
+        to_tf32(f(a), f64::round_ties_even)
+    });
+    check("cvt.rz.tf32.f32 %d, %fa;", n, |a, _, _| {
+        to_tf32(f(a), f64::trunc)
+    });
+    check("cvt.rn.relu.tf32.f32 %d, %fa;", n, |a, _, _| match f(a) {
+        x if x <= 0.0 => 0,
+        x => to_tf32(x, f64::round_ties_even),
+    });
+    check(
+        "cvt.rna.satfinite.tf32.f32 %d, %fa;",
+        n,
+        |a, _, _| match to_tf32(f(a), away) {
+            0x7f80_0000 => 0x7f7f_e000,
+            0xff80_0000 => 0xff7f_e000,
+            x => x,
+        },
+    );
+    // Halfway between two neighbours of 1, and the first number below.
+    let tie = [[0x3f80_1000, 0x3f80_0fff, 0xbf80_1000]];
+    check("cvt.rna.tf32.f32 %d, %fa;", &tie, |_, _, _| 0x3f80_2000);
+    check("cvt.rna.tf32.f32 %d, %fb;", &tie, |_, _, _| 0x3f80_0000);
+    check("cvt.rna.tf32.f32 %d, %fc;", &tie, |_, _, _| 0xbf80_2000);
+    check("cvt.rn.tf32.f32 %d, %fa;", &tie, |_, _, _| 0x3f80_0000);
+}
+
 #[test]
 fn unsupported() {
+    for body in [
+        "cvt.tf32.f32 %d, %fa;",
+        "cvt.rp.tf32.f32 %d, %fa;",
+        "cvt.rna.relu.tf32.f32 %d, %fa;",
+        "cvt.rn.f32.tf32 %d, %fa;",
+        "add.tf32 %d, %fa, %fb;",
+    ] {
+        let error = per_lane(body, &[[0; 3]]).unwrap_err();
+        assert!(error.message.contains("supported"), "{body}: {error}");
+    }
     let error = per_lane("cvt.rn.satfinite.e4m3x2.f32 %h1, %fa, %fb;", &[[0; 3]]).unwrap_err();
     assert!(error.message.contains("unsupported"), "{error}");
 }

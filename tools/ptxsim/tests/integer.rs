@@ -421,7 +421,7 @@ fn unknown_instructions() {
             "min.xorsign.abs.f32 %fa, %fb, %fc;",
             "unsupported modifier .xorsign",
         ),
-        ("add.f64 %rd1, %rd2, %rd3;", "no supported type"),
+        ("add.f128 %rd1, %rd2, %rd3;", "no supported type"),
         ("add.u32 %d, %a, %nothing;", "unsupported %nothing"),
         ("add.u32 %d, %a, nothing;", "unknown name nothing"),
         ("bra NOWHERE;", "unknown label NOWHERE"),

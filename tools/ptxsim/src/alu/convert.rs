@@ -10,7 +10,7 @@ use crate::ty::Ty;
 pub fn convert(c: &Conversion, from: Ty, to: Ty, raw: u64) -> u64 {
     match (from.float(), to.float()) {
         (true, true) => float_to_float(c, to, value(c, from, raw)),
-        (true, false) => float_to_integer(c, to, value(c, from, raw)),
+        (true, false) => float_to_integer(c, from, to, value(c, from, raw)),
         (false, true) => integer_to_float(c, to, from.extend(raw)),
         (false, false) => integer_to_integer(c, to, from.extend(raw)),
     }
@@ -21,6 +21,7 @@ fn value(c: &Conversion, from: Ty, raw: u64) -> f64 {
     match from {
         Ty::F32 if c.ftz => float::flush(single) as f64,
         Ty::F32 => single as f64,
+        Ty::F64 => f64::from_bits(raw),
         _ => half::decode(from, raw as u16),
     }
 }
@@ -29,10 +30,11 @@ fn integer_to_integer(c: &Conversion, to: Ty, x: i128) -> u64 {
     (if c.sat { clamp(to, x) } else { x }) as u64 & to.mask()
 }
 
-/// The result is the nearest that fits; 0 for a NaN, but the top bit in 64 bits.
-fn float_to_integer(c: &Conversion, to: Ty, x: f64) -> u64 {
+/// The result is the nearest that fits; 0 for a NaN, but the top bit from or to 64 bits.
+fn float_to_integer(c: &Conversion, from: Ty, to: Ty, x: f64) -> u64 {
     if x.is_nan() {
-        return if to.bits() == 64 { 1 << 63 } else { 0 };
+        let wide = from == Ty::F64 || to.bits() == 64;
+        return if wide { 1 << (to.bits() - 1) } else { 0 };
     }
     let x = to_integer(x, c.rounding.unwrap_or(Rounding::Zero));
     clamp(to, x as i128) as u64 & to.mask()
@@ -49,6 +51,9 @@ fn integer_to_float(c: &Conversion, to: Ty, x: i128) -> u64 {
     let rounding = c.rounding.unwrap_or(Rounding::Nearest);
     if to == Ty::F32 && rounding == Rounding::Nearest {
         return (x as f32).to_bits() as u64;
+    }
+    if to == Ty::F64 {
+        return (x as f64).to_bits();
     }
     encode(to, to_odd(x), rounding)
 }
@@ -97,6 +102,7 @@ fn encode(to: Ty, x: f64, rounding: Rounding) -> u64 {
         Ty::F32 if x.is_nan() => float::NAN.to_bits() as u64,
         Ty::F32 if rounding == Rounding::Nearest => (x as f32).to_bits() as u64,
         Ty::F32 => (F32.round(x, rounding) as f32).to_bits() as u64,
+        Ty::F64 => x.to_bits(),
         _ => half_float::encode(to, x, rounding) as u64,
     }
 }

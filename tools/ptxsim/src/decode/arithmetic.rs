@@ -51,6 +51,18 @@ fn float(o: &Opcode) -> Decoded<Ty> {
     }
 }
 
+/// Double precision rounds to nearest, and has nothing else to choose.
+fn check_double(o: &Opcode, ty: Ty) -> Decoded<()> {
+    if ty != Ty::F64 {
+        return Ok(());
+    }
+    let flavour = o.flavour();
+    match flavour.plain() && !flavour.relu && !flavour.nan && !o.has("approx") {
+        true => Ok(()),
+        false => Err("unsupported modifier for f64".into()),
+    }
+}
+
 /// The flavour of an instruction that only rounds to nearest here.
 fn nearest(o: &Opcode) -> Decoded<Flavour> {
     match o.flavour() {
@@ -74,6 +86,11 @@ fn unary(d: &mut Decoder, o: &Opcode) -> Decoded<Option<Op>> {
     };
     if let Some(op) = float1 {
         let ty = float(o)?;
+        check_double(o, ty)?;
+        let exact = matches!(op, Float1::Neg | Float1::Abs | Float1::Rcp | Float1::Sqrt);
+        if ty == Ty::F64 && !exact {
+            return Err("unsupported type F64".into());
+        }
         let (a, z) = (d.src(1, ty)?, d.dst(0)?);
         return Ok(Some(Op::Float1(op, ty, nearest(o)?, z, a)));
     }
@@ -127,6 +144,7 @@ fn float_binary(d: &mut Decoder, o: &Opcode) -> Decoded<Option<Op>> {
         "max" => (Float2::Max, nearest(o)?),
         _ => return Ok(None),
     };
+    check_double(o, ty)?;
     if d.count() > 3 {
         return Err("unsupported with three operands".into());
     }
@@ -147,6 +165,7 @@ fn mad(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
 
 fn fma(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
     let ty = float(o)?;
+    check_double(o, ty)?;
     let (s, z) = (triple(d, ty)?, d.dst(0)?);
     Ok(Op::Fma(ty, o.flavour(), z, s))
 }
@@ -211,6 +230,7 @@ fn setp(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
     if ty.pair() || ty == Ty::Pred || ty.bytes() == 1 {
         return Err(format!("unsupported type {ty:?}"));
     }
+    check_double(o, ty)?;
     let found = o.find(|m| comparison(m, ty));
     let (comparison, unordered, ty) = found.ok_or("no comparison")?;
     let combine = o.find(|m| {

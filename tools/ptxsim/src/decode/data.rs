@@ -56,6 +56,9 @@ fn copy(wide: bool, d: S, a: S) -> Op {
 }
 
 fn cvt(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
+    if o.has("tf32") {
+        return cvt_tf32(d, o);
+    }
     let [to, from] = o.types()[..] else {
         return Err("unsupported types".into());
     };
@@ -63,6 +66,7 @@ fn cvt(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
     if packed != to.pair() || from.pair() || packed && from != Ty::F32 {
         return Err("unsupported types".into());
     }
+    check_double(o, to, from)?;
     let integral = o.integral_rounding();
     let a = d.src(1, from)?;
     Ok(Op::Convert(Box::new(Conversion {
@@ -79,6 +83,39 @@ fn cvt(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
         d: d.dst(0)?,
         a,
     })))
+}
+
+/// To double precision only to nearest, where rounding is needed at all.
+fn check_double(o: &Opcode, to: Ty, from: Ty) -> Decoded<()> {
+    let directed = o.rounding().is_some_and(|r| r != Rounding::Nearest);
+    match [to, from].contains(&Ty::F64) {
+        true if to == Ty::F64 && directed => Err("unsupported rounding".into()),
+        true if o.has("relu") || o.has("satfinite") => Err("unsupported from or to f64".into()),
+        _ => Ok(()),
+    }
+}
+
+fn cvt_tf32(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
+    let types = o.all(|m| matches!(m, "tf32" | "f32").then_some(m));
+    if o.types() != [Ty::F32] || types != ["tf32", "f32"] {
+        return Err("unsupported types".into());
+    }
+    let rounding = match (o.has("rna"), o.rounding()) {
+        (true, None) => TowardTf32::NearestAway,
+        (false, Some(Rounding::Nearest)) => TowardTf32::NearestEven,
+        (false, Some(Rounding::Zero)) => TowardTf32::Zero,
+        _ => return Err("unsupported rounding".into()),
+    };
+    let how = ToTf32 {
+        rounding,
+        relu: o.has("relu"),
+        satfinite: o.has("satfinite"),
+    };
+    if how.relu && o.has("rna") {
+        return Err("unsupported rounding with .relu".into());
+    }
+    let (a, z) = (d.src(1, Ty::F32)?, d.dst(0)?);
+    Ok(Op::ToTf32(how, z, a))
 }
 
 fn cvta(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {

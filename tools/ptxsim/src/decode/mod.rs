@@ -7,6 +7,7 @@ mod data;
 mod opcode;
 mod operands;
 mod tensor_core;
+mod wmma;
 
 use crate::error::{Error, Result};
 use crate::ir::*;

@@ -111,9 +111,16 @@ impl<'a> Decoder<'a> {
             }
             Operand::Integer(v) => self.constant(*v as u64),
             Operand::Float(bits) => {
+                if ty.bytes() != 4 {
+                    return Err(format!("a constant of single precision for {ty:?}"));
+                }
+                self.constant(*bits as u64)
+            }
+            Operand::Double(bits) => {
                 let v = match ty {
-                    Ty::F16 | Ty::BF16 => return Err("a float constant of 16 bits".into()),
-                    _ => *bits as u64,
+                    Ty::F64 | Ty::B64 => *bits,
+                    Ty::F32 | Ty::B32 => (f64::from_bits(*bits) as f32).to_bits() as u64,
+                    _ => return Err(format!("a constant of double precision for {ty:?}")),
                 };
                 self.constant(v)
             }

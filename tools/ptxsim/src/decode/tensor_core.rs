@@ -3,6 +3,7 @@
 use super::Decoded;
 use super::opcode::Opcode;
 use super::operands::Decoder;
+use super::wmma;
 use crate::ir::*;
 use crate::ptx::Operand;
 use crate::ty::Ty;
@@ -21,6 +22,7 @@ pub fn decode(d: &mut Decoder, o: &Opcode) -> Decoded<Option<Op>> {
             Op::Stmatrix { trans, s, addr }
         }
         "mma" => mma(d, o)?,
+        "wmma" => wmma::decode(d, o)?,
         "wgmma" => match o.first() {
             "fence" => Op::WgmmaFence,
             "commit_group" => Op::WgmmaCommit,
@@ -52,28 +54,54 @@ fn shape(o: &Opcode, m: &str) -> Decoded<(usize, usize)> {
     shape.ok_or_else(|| "unsupported shape".into())
 }
 
+/// The types of the matrices, tf32 among them.
+pub fn numbers(o: &Opcode) -> Vec<Number> {
+    o.all(|m| {
+        Some(match m {
+            "f16" => Number::F16,
+            "bf16" => Number::BF16,
+            "tf32" => Number::TF32,
+            "f32" => Number::F32,
+            _ => return None,
+        })
+    })
+}
+
+/// Operands as registers, of which there must be so many.
+pub fn registers(registers: Vec<S>, count: usize) -> Decoded<Vec<S>> {
+    match registers.len() {
+        n if n == count => Ok(registers),
+        n => Err(format!("{n} registers, not {count}, for a matrix")),
+    }
+}
+
 fn mma(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {
     let (n, k) = shape(o, "m16n")?;
-    let [td, ta, tb, tc] = o.types()[..] else {
+    let [td, ta, tb, tc] = numbers(o)[..] else {
         return Err("unsupported types".into());
     };
-    let sixteen = matches!(ta, Ty::F16 | Ty::BF16) && ta == tb;
-    let single = |ty: Ty| ty == Ty::F32 || ty == Ty::F16;
-    if n != 8 || !matches!(k, 8 | 16) || !sixteen || !single(td) || !single(tc) {
+    let shape = match ta {
+        Number::F16 | Number::BF16 => matches!(k, 8 | 16),
+        Number::TF32 => matches!(k, 4 | 8),
+        Number::F32 => false,
+    };
+    let accumulator = |number| number == Number::F32 || number == ta && ta == Number::F16;
+    if n != 8 || !shape || ta != tb || !accumulator(td) || !accumulator(tc) {
         return Err("unsupported shape or types".into());
     }
     if !o.has("row") || !o.has("col") {
         return Err("unsupported layout".into());
     }
+    let words = |elements: usize, number: Number| elements / 32 / number.per_register();
     Ok(Op::Mma(Box::new(Mma {
         k,
-        ty: ta,
-        a: d.srcs(1, Ty::B32)?,
-        b: d.srcs(2, Ty::B32)?,
-        c: d.srcs(3, Ty::B32)?,
-        d: d.dsts(0)?,
-        half_d: td == Ty::F16,
-        half_c: tc == Ty::F16,
+        number: ta,
+        a: registers(d.srcs(1, Ty::B32)?, words(16 * k, ta))?,
+        b: registers(d.srcs(2, Ty::B32)?, words(k * 8, tb))?,
+        c: registers(d.srcs(3, Ty::B32)?, words(16 * 8, tc))?,
+        d: registers(d.dsts(0)?, words(16 * 8, td))?,
+        half_d: td == Number::F16,
+        half_c: tc == Number::F16,
     })))
 }
 

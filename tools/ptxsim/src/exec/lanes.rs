@@ -2,7 +2,7 @@
 
 use super::address;
 use crate::alu::registers::{Registers, lanes};
-use crate::alu::{convert, float, half_float, integer};
+use crate::alu::{convert, double, float, half_float, integer, tf32};
 use crate::ir::*;
 use crate::ty::Ty;
 
@@ -33,6 +33,7 @@ pub fn execute(op: &Op, r: &mut Registers, mask: u32) -> bool {
             lanes(mask, |l| r.set64(*d, l, r.get64(*a, l).wrapping_sub(base)));
         }
         Op::Convert(c) => convert(r, mask, c),
+        Op::ToTf32(how, d, a) => r.map1(mask, *d, *a, |x| tf32::convert(how, x)),
         op => return integers(op, r, mask) || floats(op, r, mask),
     }
     true
@@ -183,22 +184,39 @@ fn floats(op: &Op, r: &mut Registers, mask: u32) -> bool {
         Op::Fma(Ty::F32, flavour, d, s) => r.map3(mask, *d, *s, |x, y, z| {
             float::fma(*flavour, f(x), f(y), f(z)).to_bits()
         }),
+        Op::Fma(Ty::F64, _, d, [a, b, c]) => {
+            let (x, y, z) = (doubles(r, *a), doubles(r, *b), doubles(r, *c));
+            r.store_wide(mask, *d, |l| x(l).mul_add(y(l), z(l)).to_bits());
+        }
         Op::Fma(ty, flavour, d, s) => r.map3(mask, *d, *s, |x, y, z| {
             half_float::fma(*ty, *flavour, x, y, z)
         }),
         Op::Float2(op, Ty::F32, flavour, d, s) => float2(r, mask, *op, *flavour, *d, *s),
+        Op::Float2(op, Ty::F64, _, d, [a, b]) => {
+            let (x, y) = (doubles(r, *a), doubles(r, *b));
+            r.store_wide(mask, *d, |l| double::binary(*op, x(l), y(l)).to_bits());
+        }
         Op::Float2(op, ty, flavour, d, s) => r.map2(mask, *d, *s, |x, y| {
             half_float::binary(*op, *ty, *flavour, x, y)
         }),
         Op::Float1(op, Ty::F32, flavour, d, a) => r.map1(mask, *d, *a, |x| {
             float::unary(*op, *flavour, f(x)).to_bits()
         }),
+        Op::Float1(op, Ty::F64, _, d, a) => {
+            let x = doubles(r, *a);
+            r.store_wide(mask, *d, |l| double::unary(*op, x(l)).to_bits());
+        }
         Op::Float1(op, ty, flavour, d, a) => {
             r.map1(mask, *d, *a, |x| half_float::unary(*op, *ty, *flavour, x))
         }
         _ => return false,
     }
     true
+}
+
+fn doubles(r: &Registers, s: S) -> impl Fn(usize) -> f64 + use<> {
+    let bits = r.wide(s);
+    move |l| f64::from_bits(bits(l))
 }
 
 fn float2(r: &mut Registers, mask: u32, op: Float2, flavour: Flavour, d: S, s: [S; 2]) {
@@ -240,6 +258,7 @@ fn compare_values(r: &Registers, mask: u32, s: &Setp) -> u32 {
     let n = s.ty.bytes();
     let float = |x: u64| match s.ty {
         Ty::F32 => float::flush(f32::from_bits(x as u32)) as f64,
+        Ty::F64 => f64::from_bits(x),
         ty => half_float::decode(ty, x as u16),
     };
     lanes(mask, |l| {

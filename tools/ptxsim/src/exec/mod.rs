@@ -21,6 +21,7 @@ mod step;
 mod stores;
 mod warp;
 mod wgmma;
+mod wmma;
 
 use crate::error::{Error, Place};
 use crate::ir::*;

@@ -211,6 +211,9 @@ impl Cluster<'_> {
                 | Op::Ldmatrix { .. }
                 | Op::Stmatrix { .. }
                 | Op::Mma(_)
+                | Op::WmmaLoad(_)
+                | Op::WmmaStore(_)
+                | Op::Wmma(_)
                 | Op::WgmmaFence
                 | Op::Wgmma(_)
                 | Op::WgmmaCommit
@@ -236,6 +239,9 @@ impl Cluster<'_> {
                 fragments::mma(&mut w.registers, s);
                 self.stats.mma += 1;
             }
+            Op::WmmaLoad(s) => self.wmma_load(at, run.mask, s)?,
+            Op::WmmaStore(s) => self.wmma_store(at, run.mask, s)?,
+            Op::Wmma(s) => self.wmma(at, run.mask, s)?,
             Op::WgmmaFence => w.wgmma.fence(),
             Op::Wgmma(s) => self.wgmma_issue(at, s)?,
             Op::WgmmaCommit => self.wgmma_commit(run.wi),

@@ -11,8 +11,10 @@ pub enum Operand {
     Register(Register),
     NotRegister(Register),
     Integer(i64),
-    /// Bits of an f32.
+    /// Bits of an f32, which is nothing else.
     Float(u32),
+    /// Bits of an f64, which becomes what the instruction computes with.
+    Double(u64),
     /// `_`
     Sink,
     /// `%tid.x` and the like.
@@ -57,6 +59,7 @@ fn operand(cursor: &mut Cursor, scopes: &Scopes) -> Result<Operand> {
         return match operand(cursor, scopes)? {
             Operand::Integer(v) => Ok(Operand::Integer(v.wrapping_neg())),
             Operand::Float(v) => Ok(Operand::Float(v ^ 1 << 31)),
+            Operand::Double(v) => Ok(Operand::Double(v ^ 1 << 63)),
             other => fail(line, format!("cannot negate {other:?}")),
         };
     }
@@ -123,12 +126,14 @@ fn named(cursor: &mut Cursor, scopes: &Scopes, word: &str) -> Result<Operand> {
 }
 
 fn number(line: u32, word: &str) -> Result<Operand> {
-    let hex = word.strip_prefix("0f").or(word.strip_prefix("0F"));
-    let float = hex.map(|hex| u32::from_str_radix(hex, 16));
-    let decimal = || word.parse().ok().map(|v: f32| Operand::Float(v.to_bits()));
-    let operand = match float {
-        Some(bits) => bits.ok().map(Operand::Float),
-        None => integer(word).map(Operand::Integer).or_else(decimal),
+    let lower = word.to_ascii_lowercase();
+    let decimal = || word.parse().ok().map(|v: f64| Operand::Double(v.to_bits()));
+    let operand = if let Some(hex) = lower.strip_prefix("0f") {
+        u32::from_str_radix(hex, 16).ok().map(Operand::Float)
+    } else if let Some(hex) = lower.strip_prefix("0d") {
+        u64::from_str_radix(hex, 16).ok().map(Operand::Double)
+    } else {
+        integer(word).map(Operand::Integer).or_else(decimal)
     };
     match operand {
         Some(operand) => Ok(operand),

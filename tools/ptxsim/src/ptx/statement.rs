@@ -210,8 +210,8 @@ fn registers(cursor: &mut Cursor, scopes: &mut Scopes, k: &mut Kernel) -> Result
     let line = cursor.line();
     let class = match cursor.word()?.as_str() {
         ".pred" => Class::Predicate,
-        ".b64" | ".u64" | ".s64" => Class::Wide,
-        ".b128" | ".f64" | ".v2" | ".v4" => return fail(line, "unsupported register type"),
+        ".b64" | ".u64" | ".s64" | ".f64" => Class::Wide,
+        ".b128" | ".v2" | ".v4" => return fail(line, "unsupported register type"),
         _ => Class::Word,
     };
     loop {

@@ -71,12 +71,7 @@ fn initial(cursor: &mut Cursor, ty: Ty) -> Result<Vec<u8>> {
             None => return fail(cursor.line(), "unterminated declaration"),
             Some(Token::Mark('-')) => negative = true,
             Some(Token::Word(word)) => {
-                let hex = word.strip_prefix("0f").or(word.strip_prefix("0F"));
-                let v = match hex {
-                    Some(hex) => i64::from_str_radix(hex, 16).ok(),
-                    None => integer(word),
-                };
-                let Some(v) = v else {
+                let Some(v) = element(word, ty) else {
                     return fail(cursor.line(), format!("unsupported initial value {word}"));
                 };
                 let v = if negative { v.wrapping_neg() } else { v };
@@ -88,4 +83,16 @@ fn initial(cursor: &mut Cursor, ty: Ty) -> Result<Vec<u8>> {
         cursor.advance();
     }
     Ok(bytes)
+}
+
+/// The bits of one initial value. A float is given in the format of its variable.
+fn element(word: &str, ty: Ty) -> Option<i64> {
+    let lower = word.to_ascii_lowercase();
+    let (hex, format) = match (lower.strip_prefix("0f"), lower.strip_prefix("0d")) {
+        (Some(hex), _) => (hex, Ty::F32),
+        (_, Some(hex)) => (hex, Ty::F64),
+        _ => return integer(word),
+    };
+    let bits = u64::from_str_radix(hex, 16).ok()?;
+    (ty.bytes() == format.bytes()).then_some(bits as i64)
 }
