@@ -24,6 +24,7 @@ const HEADERS: &[&str] = &[
     "include/cccl",
     "nvidia/cuda_runtime/include",
     "nvidia/cuda_cccl/include",
+    "nvidia/cuda_nvcc/include",
     "nvidia/cu13/include",
     "nvidia/cu13/include/cccl",
 ];

@@ -19,19 +19,28 @@ pub(crate) enum Backend {
 impl Backend {
     /// The device, if the machine has it, and what it is called.
     pub(crate) fn open(self) -> Result<(Device, String)> {
+        // Burn reads the state of an optimizer to its default device, which would be the CUDA device even of a machine
+        // that has none.
+        // SAFETY: no device is open, so no other thread runs.
+        unsafe { std::env::set_var("BURN_DEVICE", self.burns_name()) };
         match self {
             Backend::Wgpu => {
                 let name = device::describe(&device::wgpu()?);
                 Ok((Device::wgpu(DeviceKind::DefaultDevice), name))
             }
-            #[cfg(not(feature = "cuda"))]
-            Backend::Cuda => anyhow::bail!("built without feature cuda"),
-            #[cfg(feature = "cuda")]
             Backend::Cuda => {
                 let name = device::describe(&device::cuda(0)?);
                 Ok((Device::cuda(0), name))
             }
             Backend::Cpu => Ok((Device::flex(), "the CPU, composed form".into())),
+        }
+    }
+
+    fn burns_name(self) -> &'static str {
+        match self {
+            Backend::Wgpu => "wgpu",
+            Backend::Cuda => "cuda",
+            Backend::Cpu => "flex",
         }
     }
 }

@@ -5,8 +5,12 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_train"))
+}
+
 fn run(command: &str, args: &[&str]) -> Output {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_train"));
+    let mut program = program();
     program
         .arg(command)
         .args(args)
@@ -20,12 +24,16 @@ fn text(bytes: &[u8]) -> String {
 
 /// Trains on this file and the sources beside it, in `folder`.
 fn train(folder: &Path, more: &[&str]) -> Output {
+    train_with(&mut program(), folder, more)
+}
+
+fn train_with(program: &mut Command, folder: &Path, more: &[&str]) -> Output {
     let corpus = folder.join("corpus.txt");
     let source = include_str!("commands.rs").repeat(20);
     std::fs::write(&corpus, source).expect("a corpus");
-    let (corpus, folder) = (corpus.to_str().unwrap(), folder.to_str().unwrap());
-    let options = ["--text", corpus, "--folder", folder, "--size", "small"];
-    run("train", &[&options[..], more].concat())
+    program.args(["train", "--size", "small", "--text"]);
+    program.arg(corpus).arg("--folder").arg(folder).args(more);
+    program.output().expect("train starts")
 }
 
 fn losses(folder: &Path) -> Vec<f64> {
@@ -114,4 +122,49 @@ fn what_differs_or_is_wrong_fails() {
     assert!(text(&unknown.stderr).contains("token 97 is none of the 97"));
     let missing = run("load", &["/nonexistent"]);
     assert!(text(&missing.stderr).contains("error: /nonexistent/config.json"));
+}
+
+/// A step of the same training on wgpu and on CUDA, whose matrix products round to tf32.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_training_goes_on_on_another_device() {
+    let [wgpu, cuda, files] = [(); 3].map(|()| tempfile::tempdir().expect("a folder"));
+    let Some(mut simulated) = simulated(files.path()) else {
+        return;
+    };
+    for folder in [&wgpu, &cuda] {
+        let first = train(folder.path(), &["--steps", "40", "--until", "1"]);
+        assert!(first.status.success(), "{}", text(&first.stderr));
+    }
+    let two = ["--steps", "40", "--until", "2"];
+    let there = [&two[..], &["--device", "cuda"]].concat();
+    let steps = [
+        (&wgpu, train(wgpu.path(), &two)),
+        (&cuda, train_with(&mut simulated, cuda.path(), &there)),
+    ];
+    let [expected, ours] = steps.map(|(folder, output)| {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        losses(folder.path())
+    });
+    assert_eq!((expected.len(), expected[0]), (2, ours[0]));
+    assert!(
+        (ours[1] - expected[1]).abs() < 1e-3,
+        "{ours:?} {expected:?}"
+    );
+}
+
+/// The program where it finds a CUDA device in a simulator; a printed line if there is no compiler for it.
+#[cfg(target_os = "linux")]
+fn simulated(folder: &Path) -> Option<Command> {
+    use std::io::Write;
+
+    let nvrtc = audit::Nvrtc::find().map_err(|error| {
+        let _ = writeln!(std::io::stderr(), "SKIPPED, nothing simulated: {error:#}");
+    });
+    let driver = std::env::current_exe().expect("a test");
+    let driver = driver.with_file_name("libcudriver.so");
+    let environment = simulator::Environment::new(folder, &driver, &nvrtc.ok()?).expect("links");
+    let mut program = program();
+    program.envs(environment.variables());
+    Some(program)
 }

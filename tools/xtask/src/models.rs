@@ -24,9 +24,6 @@ pub(crate) fn run(command: &str, options: &Options) -> Result<bool> {
     // The packages that tests are built with, so that nothing is built twice.
     let mut build = workspace::cargo();
     build.args(["build", "--workspace", "--bin", "train"]);
-    if given("cuda") || given("--device=cuda") {
-        build.args(["--features", "train/cuda"]);
-    }
     let built = build.status().context("cannot start cargo")?;
     ensure!(built.success(), "tools/train does not build");
     let program = workspace::target()

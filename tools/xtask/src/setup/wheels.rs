@@ -11,11 +11,12 @@ use crate::process::{quiet, succeeds};
 use crate::progress::spin;
 use crate::workspace;
 
-/// The packages, and the one place that says their versions.
-const WHEELS: [&str; 3] = [
+/// The packages, and the one place that says their versions. The last has headers that Burn's matrix products include.
+const WHEELS: [&str; 4] = [
     "nvidia-cuda-nvrtc-cu12==12.9.*",
     "nvidia-cuda-runtime-cu12==12.9.*",
     "nvidia-cuda-cccl-cu12==12.9.*",
+    "nvidia-cuda-nvcc-cu12==12.9.*",
 ];
 
 /// The folder of the CUDA compiler wheels, where the audit and its tests look for them; it holds `nvidia/cuda_nvrtc`, `nvidia/cuda_runtime` and so on.
