@@ -65,6 +65,9 @@ pub enum LoadError {
 ///
 /// Where the checkpoint ties the output to the embedding, the decoder starts with two equal matrices.
 ///
+/// Logits are those of Hugging Face's model to f32's accuracy, except on CUDA devices since compute capability 8.0: there
+/// Burn multiplies f32 matrices in TF32, with 10 bits of mantissa.
+///
 /// ```no_run
 /// use burn::tensor::{Device, Int, Tensor};
 /// use diff_flash_attn::burn::hugging_face;

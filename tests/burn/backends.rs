@@ -183,7 +183,7 @@ fn untracked_inputs_on_an_autodiff_backend_need_nothing_saved() {
 
 /// Inputs that Burn recomputes: cheap operations before the attention, and after it.
 #[test]
-fn checkpointing_recomputes_what_comes_before() {
+pub(crate) fn checkpointing_recomputes_what_comes_before() {
     let run = |device| {
         let mut source = Source::new(DType::F32, &device);
         let leaves = [

@@ -55,3 +55,27 @@ fn half_precision_on_cuda() {
         }
     });
 }
+
+#[test]
+fn golden_cases_on_cuda() {
+    let test = crate::golden_cases::fused_operation_agrees_with_every_case;
+    with_driver("cuda::golden_cases_on_cuda", test);
+}
+
+#[test]
+fn every_kind_of_problem_on_cuda() {
+    let test = crate::operation::fused_agrees_with_composed;
+    with_driver("cuda::every_kind_of_problem_on_cuda", test);
+}
+
+#[test]
+fn views_on_cuda() {
+    let test = crate::operation::views_are_read_where_they_lie;
+    with_driver("cuda::views_on_cuda", test);
+}
+
+#[test]
+fn checkpointing_on_cuda() {
+    let test = crate::backends::checkpointing_recomputes_what_comes_before;
+    with_driver("cuda::checkpointing_on_cuda", test);
+}

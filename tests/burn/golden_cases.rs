@@ -112,7 +112,7 @@ fn check(runner: &mut Burn, relative: f64) {
 }
 
 #[test]
-fn fused_operation_agrees_with_every_case() {
+pub(crate) fn fused_operation_agrees_with_every_case() {
     let device = cube().autodiff();
     check(
         &mut Burn {

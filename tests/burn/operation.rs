@@ -63,7 +63,7 @@ fn cases() -> Vec<(&'static str, Case)> {
 }
 
 #[test]
-fn fused_agrees_with_composed() {
+pub(crate) fn fused_agrees_with_composed() {
     for (name, case) in cases() {
         let exact = case.run(Form::Public, &Device::flex(), DType::F64);
         let fused = case.run(Form::Public, &cube(), DType::F32);
@@ -212,7 +212,7 @@ fn standard_attention_agrees_with_composed() {
 /// Heads in the order in which projections give them, and a key that is expanded: the result is that of tensors that
 /// were written out.
 #[test]
-fn views_are_read_where_they_lie() {
+pub(crate) fn views_are_read_where_they_lie() {
     let device = cube();
     let mut source = Source::new(DType::F32, &device);
     let tokens = source.constant([1, 10, 4, 2, 16]);

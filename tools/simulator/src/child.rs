@@ -12,13 +12,18 @@ use crate::environment::Environment;
 /// Says to a process that it has the driver.
 const MARK: &str = "SIMULATED_CUDA_DRIVER";
 
+/// Whether this process is one that [`with_driver`] started.
+pub fn has_driver() -> bool {
+    std::env::var_os(MARK).is_some()
+}
+
 /// Runs `test`, the body of the test function of this `name`, where CUDA devices are simulated: in a new process of the
 /// same test binary. Without NVRTC it prints a line to the terminal instead, though the test passes.
 ///
 /// # Panics
 /// If the test fails.
 pub fn with_driver(name: &str, test: impl FnOnce()) {
-    if std::env::var_os(MARK).is_some() {
+    if has_driver() {
         return test();
     }
     match Nvrtc::find() {

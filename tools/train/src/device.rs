@@ -3,7 +3,8 @@
 use anyhow::Result;
 use burn::tensor::{Device, DeviceKind};
 use clap::ValueEnum;
-use diff_flash_attn::device;
+use cubecl::ir::{ElemType, FloatKind};
+use diff_flash_attn::{Client, device};
 
 /// Ways to a device.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -16,24 +17,48 @@ pub(crate) enum Backend {
     Cpu,
 }
 
+/// A device that is open.
+pub(crate) struct Open {
+    pub(crate) device: Device,
+    /// What it is called.
+    pub(crate) name: String,
+    /// Whether Burn's products of f32 matrices round their inputs to TF32, 10 bits of mantissa, for its tensor cores.
+    pub(crate) tf32: bool,
+}
+
+impl Open {
+    fn new(device: Device, client: &Client) -> Self {
+        let tf32 = ElemType::Float(FloatKind::TF32);
+        Self {
+            device,
+            name: device::describe(client),
+            tf32: client.properties().supports_type(tf32),
+        }
+    }
+}
+
 impl Backend {
-    /// The device, if the machine has it, and what it is called.
-    pub(crate) fn open(self) -> Result<(Device, String)> {
+    /// The device, if the machine has it.
+    pub(crate) fn open(self) -> Result<Open> {
         // Burn reads the state of an optimizer to its default device, which would be the CUDA device even of a machine
         // that has none.
         // SAFETY: no device is open, so no other thread runs.
         unsafe { std::env::set_var("BURN_DEVICE", self.burns_name()) };
-        match self {
+        Ok(match self {
             Backend::Wgpu => {
-                let name = device::describe(&device::wgpu()?);
-                Ok((Device::wgpu(DeviceKind::DefaultDevice), name))
+                let client = device::wgpu()?;
+                Open::new(Device::wgpu(DeviceKind::DefaultDevice), &client)
             }
             Backend::Cuda => {
-                let name = device::describe(&device::cuda(0)?);
-                Ok((Device::cuda(0), name))
+                let client = device::cuda(0)?;
+                Open::new(Device::cuda(0), &client)
             }
-            Backend::Cpu => Ok((Device::flex(), "the CPU, composed form".into())),
-        }
+            Backend::Cpu => Open {
+                device: Device::flex(),
+                name: "the CPU, composed form".into(),
+                tf32: false,
+            },
+        })
     }
 
     fn burns_name(self) -> &'static str {
@@ -47,7 +72,7 @@ impl Backend {
 
 /// Whether a device of that name computes in software.
 pub(crate) fn is_software(name: &str) -> bool {
-    ["llvmpipe", "SwiftShader", "CPU"]
+    ["llvmpipe", "SwiftShader", "CPU", "simulator"]
         .iter()
         .any(|driver| name.contains(driver))
 }

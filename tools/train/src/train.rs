@@ -11,7 +11,7 @@ use diff_flash_attn::burn::DiffTransformer;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::checkpoint::{Checkpoint, Progress, all};
-use crate::device::{Backend, is_software};
+use crate::device::{Backend, Open, is_software};
 use crate::model::{Kind, Size, config, held_out_loss, loss};
 use crate::plot;
 use crate::sample::{Choice, continue_text};
@@ -58,7 +58,7 @@ struct Training {
 
 /// Trains until the last step or the one asked for.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let (device, name) = options.device.open()?;
+    let Open { device, name, .. } = options.device.open()?;
     let size = options.size.unwrap_or(if is_software(&name) {
         Size::Small
     } else {

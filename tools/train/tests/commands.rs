@@ -153,6 +153,22 @@ fn a_training_goes_on_on_another_device() {
     );
 }
 
+/// TF32 is all that makes a difference: it is said, and allowed for.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_checkpoint_agrees_on_cuda() {
+    let files = tempfile::tempdir().expect("a folder");
+    let Some(mut simulated) = simulated(files.path()) else {
+        return;
+    };
+    simulated.args(["load", checkpoint(), "1", "--device", "cuda"]);
+    let output = simulated.output().expect("train starts");
+    let shown = text(&output.stdout);
+    assert!(output.status.success(), "{shown}{}", text(&output.stderr));
+    assert!(shown.contains("to TF32 on this device"), "{shown}");
+    assert!(shown.contains("agrees (tolerance 1e-2)"), "{shown}");
+}
+
 /// The program where it finds a CUDA device in a simulator; a printed line if there is no compiler for it.
 #[cfg(target_os = "linux")]
 fn simulated(folder: &Path) -> Option<Command> {
