@@ -76,26 +76,40 @@ unsafe extern "C" fn cuTensorMapEncodeTiled(
 }
 
 fn element(data_type: c_uint) -> Result<Ty, CUresult> {
-    const TYPES: [(DataType, Ty); 3] = [
-        (DataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16, Ty::F16),
-        (DataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, Ty::BF16),
-        (DataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT32, Ty::F32),
+    const TYPES: [(c_uint, Ty); 3] = [
+        (DataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16 as c_uint, Ty::F16),
+        (
+            DataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 as c_uint,
+            Ty::BF16,
+        ),
+        (DataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT32 as c_uint, Ty::F32),
     ];
-    let found = TYPES
-        .iter()
-        .find(|(known, _)| *known as c_uint == data_type);
-    found.map(|(_, ty)| *ty).ok_or(UNSUPPORTED)
+    meaning(&TYPES, data_type)
 }
 
 fn pattern(swizzle: c_uint) -> Result<Swizzle, CUresult> {
-    const PATTERNS: [(CudaSwizzle, Swizzle); 4] = [
-        (CudaSwizzle::CU_TENSOR_MAP_SWIZZLE_NONE, Swizzle::None),
-        (CudaSwizzle::CU_TENSOR_MAP_SWIZZLE_32B, Swizzle::B32),
-        (CudaSwizzle::CU_TENSOR_MAP_SWIZZLE_64B, Swizzle::B64),
-        (CudaSwizzle::CU_TENSOR_MAP_SWIZZLE_128B, Swizzle::B128),
+    const PATTERNS: [(c_uint, Swizzle); 4] = [
+        (
+            CudaSwizzle::CU_TENSOR_MAP_SWIZZLE_NONE as c_uint,
+            Swizzle::None,
+        ),
+        (
+            CudaSwizzle::CU_TENSOR_MAP_SWIZZLE_32B as c_uint,
+            Swizzle::B32,
+        ),
+        (
+            CudaSwizzle::CU_TENSOR_MAP_SWIZZLE_64B as c_uint,
+            Swizzle::B64,
+        ),
+        (
+            CudaSwizzle::CU_TENSOR_MAP_SWIZZLE_128B as c_uint,
+            Swizzle::B128,
+        ),
     ];
-    let found = PATTERNS
-        .iter()
-        .find(|(known, _)| *known as c_uint == swizzle);
-    found.map(|(_, pattern)| *pattern).ok_or(UNSUPPORTED)
+    meaning(&PATTERNS, swizzle)
+}
+
+fn meaning<T: Copy>(known: &[(c_uint, T)], number: c_uint) -> Result<T, CUresult> {
+    let found = known.iter().find(|(known, _)| *known == number);
+    found.map(|(_, meaning)| *meaning).ok_or(UNSUPPORTED)
 }

@@ -1,6 +1,7 @@
 //! The library on CubeCL's CUDA runtime, whole, with the simulated driver in the place of NVIDIA's.
 #![cfg(target_os = "linux")]
 
+use audit::Arch;
 use checks::cases::Case;
 use checks::device::{Layout, checks, inputs, options, run};
 use checks::tolerance::assert_all;
@@ -36,6 +37,21 @@ fn client() -> Client {
     let name = &client.properties().identity.name;
     assert!(name.contains("simulator"), "{name}");
     client
+}
+
+/// What kernels are audited and simulated for is what the runtime itself would say of such a GPU.
+#[test]
+fn pretended_devices_are_those_of_the_runtime() {
+    with_driver("pretended_devices_are_those_of_the_runtime", || {
+        let (client, pretended) = (client(), Arch::Sm90a.properties());
+        let real = client.properties();
+        assert_eq!(pretended.hardware, real.hardware);
+        assert_eq!(pretended.identity.fingerprint, real.identity.fingerprint);
+        assert_eq!(pretended.features.plane, real.features.plane);
+        assert_eq!(pretended.features.tma, real.features.tma);
+        assert_eq!(pretended.features.matmul, real.features.matmul);
+        assert_eq!(pretended.features.types.opaque, real.features.types.opaque);
+    });
 }
 
 /// Forward and gradients, with tensor maps and clusters where the library takes the kernel for Hopper.
