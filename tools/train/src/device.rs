@@ -76,3 +76,26 @@ pub(crate) fn is_software(name: &str) -> bool {
         .iter()
         .any(|driver| name.contains(driver))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_software;
+
+    #[test]
+    fn a_gpu_is_told_from_software_by_its_name() {
+        let of = |device| is_software(&format!("{device}: planes of 32 units"));
+        let gpus = [
+            "wgpu<wgsl> on NVIDIA H200",
+            "cuda on NVIDIA GeForce RTX 4090",
+            "wgpu<msl> on Apple M3",
+        ];
+        assert!(!gpus.into_iter().any(of));
+        let drivers = [
+            "wgpu<wgsl> on llvmpipe (LLVM 15.0.6, 256 bits)",
+            "wgpu<wgsl> on SwiftShader Device (LLVM 10.0.0)",
+            "cuda on PTX simulator (sm_90a)",
+            "the CPU, composed form",
+        ];
+        assert!(drivers.into_iter().all(of));
+    }
+}
