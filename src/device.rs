@@ -49,7 +49,8 @@ const STARTS: &[fn() -> Result<Client>] = &[
 /// `DiscreteGpu(1)`, `IntegratedGpu(0)`, `Cpu`.
 ///
 /// Kernels are compiled to SPIR-V with feature `vulkan` and to MSL with feature `metal` where the device takes them,
-/// else to WGSL; on a software rasteriser always to WGSL, because SPIR-V kernels with shared memory crash there.
+/// else to WGSL. SPIR-V is for drivers with `VK_KHR_workgroup_memory_explicit_layout`: where that is missing, CubeCL 0.11.3
+/// declares pointers in the place of shared memory, and kernels crash or compute zeros.
 ///
 /// In a browser a device can only be awaited: start it with `cubecl::wgpu::init_setup_async`.
 ///
@@ -70,36 +71,39 @@ pub fn wgpu() -> Result<Client> {
     use cubecl_wgpu::{WgpuDevice, WgpuRuntime, WgslCompiler};
 
     let device = WgpuDevice::default();
-    start_wgpu(&device)?;
+    let sound = start_wgpu(&device)?;
     let client = <WgpuRuntime>::client(&device);
-    if client.name() == "wgpu<spirv>" && is_software() {
+    if client.name() == "wgpu<spirv>" && !sound {
         return Ok(WgpuRuntime::<WgslCompiler>::client(&device));
     }
     Ok(client)
 }
 
-/// Registers `device` with CubeCL, once, through the only way that reports a failure instead of panicking.
+/// Registers `device` with CubeCL, once, through the only way that reports a failure instead of panicking. Whether SPIR-V
+/// with shared memory is sound on it.
 #[cfg(all(feature = "wgpu", not(target_family = "wasm")))]
-fn start_wgpu(device: &cubecl_wgpu::WgpuDevice) -> Result<()> {
+fn start_wgpu(device: &cubecl_wgpu::WgpuDevice) -> Result<bool> {
     use cubecl_wgpu::{AutoGraphicsApi, RuntimeOptions, WgpuInitError, try_init_setup};
     use std::sync::{Mutex, PoisonError};
 
-    static STARTED: Mutex<bool> = Mutex::new(false);
+    static STARTED: Mutex<Option<bool>> = Mutex::new(None);
     let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
-    if *started {
-        return Ok(());
+    if let Some(sound) = *started {
+        return Ok(sound);
     }
     let setup = RuntimeOptions::try_default()
         .and_then(|options| try_init_setup::<AutoGraphicsApi>(device, options));
-    match setup {
-        // A refused registration means that someone in this process has started the device already.
-        Ok(_) | Err(WgpuInitError::Registration { .. }) => *started = true,
+    let sound = match setup {
+        Ok(setup) => lays_out_shared_memory(&setup.adapter),
+        // Someone in this process has started the device already, and its adapter is out of reach.
+        Err(WgpuInitError::Registration { .. }) => !is_software(),
         Err(error) => return Err(no_device("wgpu", error)),
-    }
-    Ok(())
+    };
+    *started = Some(sound);
+    Ok(sound)
 }
 
-/// Whether wgpu's default device is a software rasteriser.
+/// Whether wgpu's default device is a software rasteriser, few of which have the extension.
 #[cfg(all(feature = "wgpu", not(target_family = "wasm")))]
 fn is_software() -> bool {
     use cubecl_runtime::runtime::Runtime;
@@ -108,6 +112,34 @@ fn is_software() -> bool {
         Ok(kind) => kind == "Cpu",
         Err(_) => !<cubecl_wgpu::WgpuRuntime>::is_available(),
     }
+}
+
+/// Whether a Vulkan adapter takes the one form of shared memory that CubeCL writes as valid SPIR-V.
+#[cfg(all(
+    feature = "vulkan",
+    not(target_vendor = "apple"),
+    not(target_family = "wasm")
+))]
+fn lays_out_shared_memory(adapter: &cubecl_wgpu::wgpu::Adapter) -> bool {
+    use cubecl_wgpu::wgpu::hal::api::Vulkan;
+
+    let extension = c"VK_KHR_workgroup_memory_explicit_layout";
+    // SAFETY: the adapter is only asked what it has.
+    let adapter = unsafe { adapter.as_hal::<Vulkan>() };
+    adapter.is_none_or(|it| {
+        it.physical_device_capabilities()
+            .supports_extension(extension)
+    })
+}
+
+/// This build writes no SPIR-V.
+#[cfg(all(
+    feature = "wgpu",
+    not(all(feature = "vulkan", not(target_vendor = "apple"))),
+    not(target_family = "wasm")
+))]
+fn lays_out_shared_memory(_adapter: &cubecl_wgpu::wgpu::Adapter) -> bool {
+    true
 }
 
 /// CUDA device number `index`, as the driver counts them.
