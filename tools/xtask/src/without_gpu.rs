@@ -20,8 +20,8 @@ pub(crate) struct Options {
 
 const USE: &str = "\
 The program finds a CUDA driver with one device of compute capability 9.0, whose kernels run in a PTX simulator: everything
-works as it would, some ten thousand times slower, and times say nothing. Name programs that are built: cargo would build
-for the simulated toolkit. For instance
+works as it would, slowly, and times say nothing. Name programs that are built: cargo would build for the simulated
+toolkit. For instance
 
   cargo xtask without-gpu target/debug/xtask golden tests/fixtures --device cuda --dtype bf16
   cargo xtask without-gpu target/release/gpu --device cuda --tokens 64 --filter 'd64 dv128 bf16 1×64×64'
