@@ -125,10 +125,7 @@ fn nothing_chosen_is_a_failure() {
 /// Runs the program on a CUDA device in the simulator; a printed line if there is no compiler for it.
 #[cfg(target_os = "linux")]
 fn simulated(folder: &Path, arguments: &[&str]) -> Option<(Output, Vec<Value>)> {
-    let nvrtc = audit::Nvrtc::find().map_err(|error| skipped(&format!("{error:#}")));
-    let driver = std::env::current_exe().unwrap();
-    let driver = driver.with_file_name("libcudriver.so");
-    let environment = simulator::Environment::new(folder, &driver, &nvrtc.ok()?).unwrap();
+    let environment = simulator::environment(folder)?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_gpu"));
     command
         .args(["--device", "cuda", "--tokens", "64", "--filter"])

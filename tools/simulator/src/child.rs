@@ -2,6 +2,7 @@
 //! is a process of its own.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
@@ -26,22 +27,30 @@ pub fn with_driver(name: &str, test: impl FnOnce()) {
     if has_driver() {
         return test();
     }
-    match Nvrtc::find() {
-        Ok(nvrtc) => again(name, &nvrtc).unwrap(),
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "SKIPPED, nothing simulated: {error:#}");
-        }
+    let folder = tempfile::tempdir().unwrap();
+    if let Some(environment) = environment(folder.path()) {
+        again(name, &environment).unwrap();
     }
 }
 
-/// The same test in a process that finds the driver.
-fn again(name: &str, nvrtc: &Nvrtc) -> Result<()> {
-    let program = std::env::current_exe()?;
-    let folder = tempfile::tempdir()?;
+/// What a program that a test starts must find, laid out in `folder`. Without NVRTC it prints a line to the terminal
+/// instead, though the test passes.
+///
+/// # Panics
+/// If the folder cannot be written.
+pub fn environment(folder: &Path) -> Option<Environment> {
+    let nvrtc = Nvrtc::find().map_err(|error| {
+        let _ = writeln!(std::io::stderr(), "SKIPPED, nothing simulated: {error:#}");
+    });
     // Cargo builds it with the test.
-    let driver = program.with_file_name("libcudriver.so");
-    let environment = Environment::new(folder.path(), &driver, nvrtc)?;
-    let mut command = Command::new(&program);
+    let driver = std::env::current_exe().unwrap();
+    let driver = driver.with_file_name("libcudriver.so");
+    Some(Environment::new(folder, &driver, &nvrtc.ok()?).unwrap())
+}
+
+/// The same test in a process that finds the driver.
+fn again(name: &str, environment: &Environment) -> Result<()> {
+    let mut command = Command::new(std::env::current_exe()?);
     command
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(MARK, "1")

@@ -23,7 +23,7 @@ mod memory;
 mod runner;
 
 #[cfg(target_os = "linux")]
-pub use child::{has_driver, with_driver};
+pub use child::{environment, has_driver, with_driver};
 pub use device::Simulator;
 #[cfg(target_os = "linux")]
 pub use environment::Environment;

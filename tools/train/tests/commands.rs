@@ -172,14 +172,7 @@ fn a_checkpoint_agrees_on_cuda() {
 /// The program where it finds a CUDA device in a simulator; a printed line if there is no compiler for it.
 #[cfg(target_os = "linux")]
 fn simulated(folder: &Path) -> Option<Command> {
-    use std::io::Write;
-
-    let nvrtc = audit::Nvrtc::find().map_err(|error| {
-        let _ = writeln!(std::io::stderr(), "SKIPPED, nothing simulated: {error:#}");
-    });
-    let driver = std::env::current_exe().expect("a test");
-    let driver = driver.with_file_name("libcudriver.so");
-    let environment = simulator::Environment::new(folder, &driver, &nvrtc.ok()?).expect("links");
+    let environment = simulator::environment(folder)?;
     let mut program = program();
     program.envs(environment.variables());
     Some(program)
