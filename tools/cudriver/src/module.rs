@@ -33,7 +33,7 @@ unsafe extern "C" fn cuModuleLoadData(module: *mut CUmodule, image: *const c_voi
         if image.is_null() {
             return Err(CUresult::CUDA_ERROR_INVALID_VALUE);
         }
-        // SAFETY: PTX is text that a zero ends; machine code is not taken, and its fourth byte at the latest is text's.
+        // SAFETY: the caller's PTX, which a zero ends; machine code, which has no such end, is not what CubeCL loads.
         let text = unsafe { CStr::from_ptr(image.cast()) }.to_str();
         let text = text.map_err(|_| CUresult::CUDA_ERROR_INVALID_IMAGE)?;
         let loaded = Module::load(text).map_err(|error| {
