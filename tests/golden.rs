@@ -46,6 +46,20 @@ fn bytes(name: &str) -> Vec<u8> {
     std::fs::read(folder().join(name).with_extension("safetensors")).unwrap()
 }
 
+/// Every tensor that the case has, and no other, to the given part of its norm.
+fn agrees(runner: &mut impl Runner, case: &Case, tensors: &[&str], relative: f64) {
+    let rows = golden::check(case, runner).unwrap();
+    let found: Vec<_> = rows.iter().map(|row| row.tensor).collect();
+    assert_eq!(found, tensors);
+    for row in rows {
+        println!(
+            "{} {}: relative {:.1e}, largest {:.1e}",
+            case.name, row.tensor, row.relative, row.max_abs
+        );
+        assert!(row.relative < relative && row.max_abs < 1e-4, "{row:?}");
+    }
+}
+
 /// The files are `f32` roundings of `f64` results.
 #[test]
 fn reference_agrees_with_every_case() {
@@ -54,18 +68,7 @@ fn reference_agrees_with_every_case() {
     for (file, (name, layout, tensors)) in files.iter().zip(CASES) {
         let case = Case::load(file).unwrap();
         assert_eq!((case.name.as_str(), case.layout), (name, layout));
-        let rows = golden::check(&case, &mut Reference).unwrap();
-        assert_eq!(
-            rows.iter().map(|row| row.tensor).collect::<Vec<_>>(),
-            tensors
-        );
-        for row in rows {
-            println!(
-                "{name} {}: relative {:.1e}, largest {:.1e}",
-                row.tensor, row.relative, row.max_abs
-            );
-            assert!(row.relative < 2e-6 && row.max_abs < 1e-4, "{row:?}");
-        }
+        agrees(&mut Reference, &case, tensors, 2e-6);
     }
 }
 
@@ -76,18 +79,7 @@ fn device_agrees_with_every_case() {
     println!("{}", device.describe());
     for (name, _, tensors) in CASES {
         let case = Case::parse(name, &bytes(name)).unwrap();
-        let rows = golden::check(&case, &mut device).unwrap();
-        assert_eq!(
-            rows.iter().map(|row| row.tensor).collect::<Vec<_>>(),
-            tensors
-        );
-        for row in rows {
-            println!(
-                "{name} {}: relative {:.1e}, largest {:.1e}",
-                row.tensor, row.relative, row.max_abs
-            );
-            assert!(row.relative < 1e-5 && row.max_abs < 1e-4, "{row:?}");
-        }
+        agrees(&mut device, &case, tensors, 1e-5);
     }
 }
 

@@ -16,6 +16,18 @@ pub(crate) struct AxisStrides {
 }
 
 impl AxisStrides {
+    /// Of a row-major `[batch, seq, head, pair, dim]`, 0 between pairs where there is one.
+    pub(crate) fn row_major(len: usize, heads: usize, pairs: usize, dim: usize) -> Self {
+        let row = pairs * dim;
+        Self {
+            offset: 0,
+            batch: len * heads * row,
+            seq: heads * row,
+            head: row,
+            pair: if pairs == 1 { 0 } else { dim },
+        }
+    }
+
     /// Whether vectors of `width` elements along the last axis are aligned everywhere.
     pub(crate) fn divisible(&self, width: usize) -> bool {
         let AxisStrides {

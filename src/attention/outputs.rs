@@ -7,7 +7,7 @@ use super::check::writable;
 use super::saved::{Saved, saves_outputs};
 use crate::error::Result;
 use crate::problem::Problem;
-use crate::tensor::{Tensor, row_major};
+use crate::tensor::Tensor;
 
 /// Where it lies.
 pub(super) struct OutputLayout {
@@ -28,25 +28,12 @@ pub(super) struct OutputLayout {
 impl OutputLayout {
     /// Of the tensors that [`forward`](super::forward()) makes.
     pub(super) fn row_major(problem: &Problem, save: bool) -> Self {
-        let [batch, query_len, heads, value_dim] = problem.output_shape();
-        let strides = |shape: [usize; 4], pair| {
-            let [batch, seq, head, _] = row_major(&shape)[..] else {
-                unreachable!("four axes")
-            };
-            AxisStrides {
-                offset: 0,
-                batch,
-                seq,
-                head,
-                pair,
-            }
-        };
+        let [_, len, heads, maps, dim] = problem.outputs_shape();
         let save_outputs = save && saves_outputs(problem);
-        let wide = [batch, query_len, heads, problem.maps * value_dim];
         Self {
-            output: strides([batch, query_len, heads, value_dim], 0),
+            output: AxisStrides::row_major(len, heads, 1, dim),
             saved: if save_outputs {
-                strides(wide, value_dim)
+                AxisStrides::row_major(len, heads, maps, dim)
             } else {
                 AxisStrides::default()
             },
@@ -111,14 +98,12 @@ fn output_axes(client: &Client, problem: &Problem, output: &Tensor) -> Result<Ax
 
 /// Row-major `[B, H, maps, Nq]`.
 fn lse_strides(problem: &Problem) -> AxisStrides {
-    let [batch, head, pair, seq] = row_major(&problem.lse_shape())[..] else {
-        unreachable!("four axes")
-    };
+    let [_, heads, maps, len] = problem.lse_shape();
     AxisStrides {
         offset: 0,
-        batch,
-        seq,
-        head,
-        pair,
+        batch: heads * maps * len,
+        seq: 1,
+        head: maps * len,
+        pair: len,
     }
 }
