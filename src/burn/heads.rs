@@ -1,7 +1,7 @@
 //! The heads of a layer: how many, which tokens they see, and how projected features are split into them, as views.
 
 use burn::config::Config;
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 
 use super::rotary::RotaryTable;
 use crate::problem::Mask;
@@ -21,6 +21,8 @@ pub struct Heads {
     pub window: Option<usize>,
     /// Base of the rotary position embedding.
     pub rotary_base: Option<f64>,
+    /// What queries, keys and values are rounded to for the attention.
+    pub attention_dtype: Option<FloatDType>,
 }
 
 impl Heads {
@@ -33,6 +35,14 @@ impl Heads {
                 left: Some(left),
                 right: Some(if causal { 0 } else { left }),
             },
+        }
+    }
+
+    /// A query, key or value as the attention reads it.
+    pub(super) fn stored(&self, projected: Tensor<3>) -> Tensor<3> {
+        match self.attention_dtype {
+            None => projected,
+            Some(dtype) => projected.cast(dtype),
         }
     }
 

@@ -4,12 +4,19 @@ use burn::nn::{Initializer, Linear};
 use burn::tensor::Tensor;
 
 use super::cache::KeyValueCache;
-use super::heads::Heads;
+use super::heads::{Heads, merge};
 use super::rotary::RotaryTable;
 
 /// An attention layer.
 pub(super) trait Layer {
     fn heads(&self) -> &Heads;
+
+    /// To queries, keys and values, and from the heads' outputs.
+    fn projections(&self) -> [&Linear; 4];
+
+    /// The heads' outputs, `[B, H, N, dv]`: of the tokens in `input`, their queries, and all keys and values,
+    /// `[B, N, width]` each.
+    fn attention(&self, input: Tensor<3>, projected: [Tensor<3>; 3]) -> Tensor<4>;
 
     /// The output for tokens that turn by the angles in `rotary` and follow those in `cache`.
     fn attend(
@@ -17,7 +24,18 @@ pub(super) trait Layer {
         input: Tensor<3>,
         rotary: Option<&RotaryTable>,
         cache: Option<&mut KeyValueCache>,
-    ) -> Tensor<3>;
+    ) -> Tensor<3> {
+        let [query, key, value, output] = self.projections();
+        let projected = project([query, key, value], input.clone(), rotary);
+        let dtype = projected[0].dtype();
+        let [query, key, value] = projected.map(|tensor| self.heads().stored(tensor));
+        let [key, value] = match cache {
+            None => [key, value],
+            Some(cache) => cache.append(key, value),
+        };
+        let heads = self.attention(input, [query, key, value]);
+        output.forward(merge(heads).cast(dtype))
+    }
 
     /// The same, with the angles of the positions that follow those in `cache`.
     fn call(&self, input: Tensor<3>, cache: Option<&mut KeyValueCache>) -> Tensor<3> {
@@ -80,6 +98,11 @@ macro_rules! attention_config {
             pub window: Option<usize>,
             /// Base of the rotary position embedding, 10000 as a rule; by default there is none.
             pub rotary_base: Option<f64>,
+            /// What queries, keys and values are rounded to for the attention, and kept as in a
+            /// [`KeyValueCache`]($crate::burn::KeyValueCache): in a model of `f32` parameters `BF16` or `F16`
+            /// halve them, and let the attention use tensor cores where the device has them. By default they stay as
+            /// projected.
+            pub attention_dtype: Option<::burn::tensor::FloatDType>,
             /// Whether projections have a bias.
             #[config(default = false)]
             pub bias: bool,
@@ -97,6 +120,7 @@ macro_rules! attention_config {
                     .with_head_dim(decoder.head_dim)
                     .with_window(decoder.window)
                     .with_rotary_base(Some(decoder.rotary_base))
+                    .with_attention_dtype(decoder.attention_dtype)
                     .with_bias(decoder.attention_bias)
                     .with_initializer(decoder.initializer.clone())
             }
@@ -110,6 +134,7 @@ macro_rules! attention_config {
                     causal: self.causal,
                     window: self.window,
                     rotary_base: self.rotary_base,
+                    attention_dtype: self.attention_dtype,
                 }
             }
 
@@ -133,12 +158,11 @@ pub(super) fn default_initializer() -> Initializer {
     }
 }
 
-/// Queries of the tokens in `input`; keys and values of these and of those in the cache. `[B, N, width]` each.
-pub(super) fn project(
+/// Queries, keys and values of the tokens in `input`, `[B, N, width]` each.
+fn project(
     [query, key, value]: [&Linear; 3],
     input: Tensor<3>,
     rotary: Option<&RotaryTable>,
-    cache: Option<&mut KeyValueCache>,
 ) -> [Tensor<3>; 3] {
     let turned = |projection: &Linear| {
         let projected = projection.forward(input.clone());
@@ -147,13 +171,5 @@ pub(super) fn project(
             Some(table) => table.apply(projected),
         }
     };
-    let (query, key) = (turned(query), turned(key));
-    let value = value.forward(input);
-    match cache {
-        None => [query, key, value],
-        Some(cache) => {
-            let [key, value] = cache.append(key, value);
-            [query, key, value]
-        }
-    }
+    [turned(query), turned(key), value.forward(input)]
 }

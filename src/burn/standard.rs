@@ -6,9 +6,8 @@ use burn::tensor::{Device, Tensor};
 
 use super::attention::attention;
 use super::cache::KeyValueCache;
-use super::heads::{Heads, merge, split};
-use super::layer::{Layer, attention_config, project, public_forward};
-use super::rotary::RotaryTable;
+use super::heads::{Heads, split};
+use super::layer::{Layer, attention_config, public_forward};
 use crate::attention::Options;
 
 attention_config! {
@@ -72,24 +71,20 @@ impl Layer for MultiHeadStandardAttention {
         &self.heads
     }
 
-    fn attend(
-        &self,
-        input: Tensor<3>,
-        rotary: Option<&RotaryTable>,
-        cache: Option<&mut KeyValueCache>,
-    ) -> Tensor<3> {
-        let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
-        let [query, key, value] = project(projections, input, rotary, cache);
+    fn projections(&self) -> [&Linear; 4] {
+        [&self.q_proj, &self.k_proj, &self.v_proj, &self.o_proj]
+    }
+
+    fn attention(&self, _: Tensor<3>, [query, key, value]: [Tensor<3>; 3]) -> Tensor<4> {
         let options = Options {
             mask: self.heads.mask(),
             ..Options::default()
         };
-        let output = attention(
+        attention(
             split(query, self.heads.n_heads),
             split(key, self.heads.n_kv_heads),
             split(value, self.heads.n_kv_heads),
             &options,
-        );
-        self.o_proj.forward(merge(output))
+        )
     }
 }

@@ -6,7 +6,7 @@ use burn::nn::{
     Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig, RmsNorm, RmsNormConfig,
 };
 use burn::tensor::activation::silu;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, FloatDType, Int, Tensor};
 
 use super::cache::KeyValueCache;
 use super::heads::Pairing;
@@ -52,6 +52,10 @@ pub struct DiffTransformerConfig {
     /// Base of the rotary position embedding.
     #[config(default = 10000.0)]
     pub rotary_base: f64,
+    /// What queries, keys and values are rounded to for the attention, and kept as in a [`DecoderCache`]: in a model of
+    /// `f32` parameters `BF16` or `F16` halve them, and let the attention use tensor cores where the device has them. By
+    /// default they stay as projected.
+    pub attention_dtype: Option<FloatDType>,
     /// Which projected heads form a pair, in [`AttentionKind::Diff`].
     #[config(default = "Pairing::Interleaved")]
     pub pairing: Pairing,
@@ -142,7 +146,7 @@ impl DiffTransformerConfig {
 /// DiffLlama's are.
 ///
 /// ```
-/// use burn::tensor::{Device, Int, Tensor};
+/// use burn::tensor::{Device, FloatDType, Int, Tensor};
 /// use diff_flash_attn::burn::{DecoderCache, DiffTransformerConfig};
 ///
 /// let device = Device::default();

@@ -7,9 +7,8 @@ use burn::tensor::{Device, Tensor};
 use super::attention::diff_attention;
 use super::cache::KeyValueCache;
 use super::composed::widened;
-use super::heads::{Heads, Pairing, merge};
-use super::layer::{Layer, attention_config, project, public_forward};
-use super::rotary::RotaryTable;
+use super::heads::{Heads, Pairing};
+use super::layer::{Layer, attention_config, public_forward};
 use crate::attention::Options;
 use crate::lambda::lambda_init;
 use crate::problem::Norm;
@@ -145,22 +144,18 @@ impl Layer for MultiHeadDiffAttention {
         &self.heads
     }
 
-    fn attend(
-        &self,
-        input: Tensor<3>,
-        rotary: Option<&RotaryTable>,
-        cache: Option<&mut KeyValueCache>,
-    ) -> Tensor<3> {
-        let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
-        let [query, key, value] = project(projections, input, rotary, cache);
-        let output = diff_attention(
+    fn projections(&self) -> [&Linear; 4] {
+        [&self.q_proj, &self.k_proj, &self.v_proj, &self.o_proj]
+    }
+
+    fn attention(&self, _: Tensor<3>, [query, key, value]: [Tensor<3>; 3]) -> Tensor<4> {
+        diff_attention(
             self.pairing.split(query, self.heads.n_heads),
             self.pairing.split(key, self.heads.n_kv_heads),
             self.pairing.split(value, self.heads.n_kv_heads),
             self.lambda(),
             self.gamma.as_ref().map(Param::val),
             &self.options(),
-        );
-        self.o_proj.forward(merge(output))
+        )
     }
 }

@@ -8,9 +8,8 @@ use burn::tensor::{Device, Tensor};
 use super::attention::diff_attention;
 use super::cache::KeyValueCache;
 use super::composed::widened;
-use super::heads::{Heads, Pairing, merge, split};
-use super::layer::{Layer, attention_config, project, public_forward};
-use super::rotary::RotaryTable;
+use super::heads::{Heads, Pairing, split};
+use super::layer::{Layer, attention_config, public_forward};
 use crate::attention::Options;
 
 attention_config! {
@@ -85,26 +84,22 @@ impl Layer for MultiHeadDiffAttentionV2 {
         &self.heads
     }
 
-    fn attend(
-        &self,
-        input: Tensor<3>,
-        rotary: Option<&RotaryTable>,
-        cache: Option<&mut KeyValueCache>,
-    ) -> Tensor<3> {
-        let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
-        let [query, key, value] = project(projections, input.clone(), rotary, cache);
+    fn projections(&self) -> [&Linear; 4] {
+        [&self.q_proj, &self.k_proj, &self.v_proj, &self.o_proj]
+    }
+
+    fn attention(&self, input: Tensor<3>, [query, key, value]: [Tensor<3>; 3]) -> Tensor<4> {
         let options = Options {
             mask: self.heads.mask(),
             ..Options::default()
         };
-        let output = diff_attention(
+        diff_attention(
             Pairing::Interleaved.split(query, self.heads.n_heads),
             split(key, self.heads.n_kv_heads),
             split(value, self.heads.n_kv_heads),
             self.lambda(input),
             None,
             &options,
-        );
-        self.o_proj.forward(merge(output))
+        )
     }
 }

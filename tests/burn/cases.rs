@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 
 /// The device of CubeCL that tests run on.
 pub(crate) fn cube() -> Device {
-    #[cfg(all(feature = "cuda", target_os = "linux"))]
+    #[cfg(target_os = "linux")]
     if simulator::has_driver() {
         return Device::cuda(0);
     }

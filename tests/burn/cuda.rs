@@ -2,13 +2,14 @@
 
 use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, NoCheckpointing};
 use burn::backend::fusion::Fusion;
-use burn::tensor::DType;
+use burn::tensor::{DType, FloatDType};
 use burn_cubecl::{CubeBackend, CubeDevice};
+use diff_flash_attn::burn::DiffTransformerConfig;
 use diff_flash_attn::device;
 use simulator::with_driver;
 
 use crate::backends::Sample;
-use crate::cases::distance;
+use crate::cases::{cube, distance};
 
 fn cuda() -> CubeDevice {
     let client = device::cuda(0).unwrap();
@@ -78,4 +79,13 @@ fn views_on_cuda() {
 fn checkpointing_on_cuda() {
     let test = crate::backends::checkpointing_recomputes_what_comes_before;
     with_driver("cuda::checkpointing_on_cuda", test);
+}
+
+#[test]
+fn attention_in_half_precision_on_cuda() {
+    with_driver("cuda::attention_in_half_precision_on_cuda", || {
+        // Heads as the kernel with tensor cores takes them.
+        let config = DiffTransformerConfig::new(97, 128, 1, 1).with_head_dim(Some(64));
+        crate::half_attention::verify(config, &cube(), (FloatDType::BF16, 2f64.powi(-8)));
+    });
 }

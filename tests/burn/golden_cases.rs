@@ -97,7 +97,7 @@ impl Runner for Burn {
 }
 
 fn check(runner: &mut Burn, relative: f64) {
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"));
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures"));
     let files = golden::find(folder).unwrap();
     assert!(files.len() >= 5);
     for file in files {

@@ -2,7 +2,7 @@
 
 use burn::config::Config;
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use diff_flash_attn::burn::{
     AttentionKind, DecoderCache, DiffTransformer, DiffTransformerConfig, KeyValueCache,
     MultiHeadDiffAttentionConfig, MultiHeadDiffAttentionV2Config, MultiHeadStandardAttentionConfig,
@@ -11,20 +11,20 @@ use diff_flash_attn::burn::{
 
 use crate::cases::{Source, cube, difference, values};
 
-const KINDS: [AttentionKind; 3] = [
+pub(crate) const KINDS: [AttentionKind; 3] = [
     AttentionKind::Diff,
     AttentionKind::DiffV2,
     AttentionKind::Standard,
 ];
 
-fn config(kind: AttentionKind) -> DiffTransformerConfig {
+pub(crate) fn config(kind: AttentionKind) -> DiffTransformerConfig {
     DiffTransformerConfig::new(97, 64, 2, 4)
         .with_attention(kind)
         .with_n_kv_heads(Some(2))
         .with_head_dim(Some(16))
 }
 
-fn tokens(len: usize, device: &Device) -> Tensor<2, Int> {
+pub(crate) fn tokens(len: usize, device: &Device) -> Tensor<2, Int> {
     Tensor::<1, Int>::arange(0..2 * len as i64, device)
         .mul_scalar(31)
         .remainder_scalar(97)
@@ -32,7 +32,11 @@ fn tokens(len: usize, device: &Device) -> Tensor<2, Int> {
 }
 
 /// Prefill of the first tokens, then one token at a time, then two at once.
-fn generate(model: &DiffTransformer, tokens: Tensor<2, Int>, prefill: usize) -> Tensor<3> {
+pub(crate) fn generate(
+    model: &DiffTransformer,
+    tokens: Tensor<2, Int>,
+    prefill: usize,
+) -> Tensor<3> {
     let mut cache = DecoderCache::new();
     let len = tokens.dims()[1];
     let mut parts = vec![model.forward_cached(tokens.clone().narrow(1, 0, prefill), &mut cache)];
@@ -72,6 +76,19 @@ fn a_later_token_changes_nothing_before_it() {
     }
 }
 
+/// Logits, and the gradient of every parameter by its name.
+pub(crate) fn logits_and_gradients(
+    model: &DiffTransformer,
+    device: &Device,
+) -> Vec<(String, Vec<f64>)> {
+    let logits = model.forward(tokens(9, &device.clone().autodiff()));
+    // No constant gradient: the sines of the logits.
+    let mut gradients = logits.clone().sin().sum().backward();
+    let mut computed = vec![("logits".to_string(), values(logits))];
+    computed.extend(named_gradients(model, &mut gradients));
+    computed
+}
+
 /// The same parameters on the device of CubeCL, through the kernels, and in `f64` on the CPU.
 #[test]
 fn every_parameter_gets_the_gradient_of_the_composed_form() {
@@ -81,16 +98,8 @@ fn every_parameter_gets_the_gradient_of_the_composed_form() {
             .clone()
             .fork(&Device::flex().autodiff())
             .map(&mut ToF64);
-        let run = |model: &DiffTransformer, device: &Device| {
-            let logits = model.forward(tokens(9, device));
-            // No constant gradient: the sines of the logits.
-            let mut gradients = logits.clone().sin().sum().backward();
-            let mut computed = vec![("logits".to_string(), values(logits))];
-            computed.extend(named_gradients(model, &mut gradients));
-            computed
-        };
-        let ours = run(&fused, &cube().autodiff());
-        let exact = run(&exact, &Device::flex().autodiff());
+        let ours = logits_and_gradients(&fused, &cube());
+        let exact = logits_and_gradients(&exact, &Device::flex());
         assert!(ours.len() > 18, "{} tensors", ours.len());
         for ((name, ours), (_, exact)) in ours.iter().zip(&exact) {
             let error = difference(ours, exact);
@@ -101,7 +110,7 @@ fn every_parameter_gets_the_gradient_of_the_composed_form() {
 }
 
 /// Turns every parameter into `f64`.
-struct ToF64;
+pub(crate) struct ToF64;
 
 impl ModuleMapper for ToF64 {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -244,6 +253,7 @@ fn records_keep_every_parameter() {
 fn configurations_survive_json() {
     let config = config(AttentionKind::DiffV2)
         .with_window(Some(3))
+        .with_attention_dtype(Some(FloatDType::BF16))
         .with_pairing(Pairing::Halves);
     let file = tempfile::NamedTempFile::new().unwrap();
     config.save(file.path()).unwrap();

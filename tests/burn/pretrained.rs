@@ -13,7 +13,7 @@ use crate::cases::{cube, difference, values};
 use crate::modules::named_gradients;
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/diffllama_model")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/diffllama_model")
 }
 
 /// What transformers computed.

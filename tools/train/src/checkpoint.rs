@@ -9,7 +9,7 @@ use burn::store::ModuleRecord;
 use diff_flash_attn::burn::DiffTransformer;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Kind, Size};
+use crate::model::{Kind, Precision, Size};
 
 /// Where a training stands, and how it came there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub(crate) struct Progress {
     pub(crate) kind: Kind,
     /// The sizes.
     pub(crate) size: Size,
+    /// What the attention computes in.
+    #[serde(default)]
+    pub(crate) precision: Precision,
     /// Steps of the whole training: the learning rate follows from them.
     pub(crate) steps: usize,
     /// Bytes of the text, and their checksum, to notice that it is another.
@@ -49,13 +52,14 @@ impl Checkpoint {
             return Ok(None);
         }
         let found = read(&path)?;
-        let place = |of: &Progress| (of.kind, of.size, of.steps, of.text);
+        let place = |of: &Progress| (of.kind, of.size, of.precision, of.steps, of.text);
         ensure!(
             place(&found) == place(wanted),
-            "{} is of another training ({} steps, {:?}, a text of {} bytes); --fresh starts over",
+            "{} is of another training ({} steps, {:?}, attention in {}, a text of {} bytes); --fresh starts over",
             self.folder.display(),
             found.steps,
             found.size,
+            found.precision,
             found.text.0
         );
         Ok(Some(found))

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::nn::Initializer;
 use burn::nn::loss::CrossEntropyLossConfig;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, FloatDType, Tensor};
 use clap::ValueEnum;
 use diff_flash_attn::burn::{AttentionKind, DiffTransformer, DiffTransformerConfig};
 use serde::{Deserialize, Serialize};
@@ -84,8 +84,47 @@ impl Size {
     }
 }
 
+/// What the attention of a model computes in; the rest is `f32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Precision {
+    /// As the rest.
+    #[default]
+    F32,
+    /// Half the memory of keys and values, and tensor cores.
+    F16,
+    /// The same, with the range of f32.
+    Bf16,
+}
+
+impl Precision {
+    fn dtype(self) -> Option<FloatDType> {
+        match self {
+            Precision::F32 => None,
+            Precision::F16 => Some(FloatDType::F16),
+            Precision::Bf16 => Some(FloatDType::BF16),
+        }
+    }
+
+    /// Whether a device has it.
+    pub(crate) fn is_on(self, device: &Device) -> bool {
+        self.dtype()
+            .is_none_or(|dtype| device.supports_dtype(dtype))
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+            Precision::Bf16 => "bf16",
+        })
+    }
+}
+
 /// A model over bytes.
-pub(crate) fn config(kind: Kind, size: Size) -> DiffTransformerConfig {
+pub(crate) fn config(kind: Kind, size: Size, precision: Precision) -> DiffTransformerConfig {
     let [width, layers] = size.width_and_depth();
     let heads = width / size.head_dim();
     // A differential head of the first version has values twice as wide: half as many make the same width.
@@ -98,6 +137,7 @@ pub(crate) fn config(kind: Kind, size: Size) -> DiffTransformerConfig {
     let std = 0.5 / (width as f64).sqrt();
     DiffTransformerConfig::new(256, width, layers, heads)
         .with_attention(attention)
+        .with_attention_dtype(precision.dtype())
         .with_initializer(Initializer::Normal { mean: 0.0, std })
 }
 

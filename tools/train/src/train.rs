@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use burn::grad_clipping::GradientClippingConfig;
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::checkpoint::{Checkpoint, Progress, all};
 use crate::device::{Backend, Open, is_software};
-use crate::model::{Kind, Size, config, held_out_loss, loss};
+use crate::model::{Kind, Precision, Size, config, held_out_loss, loss};
 use crate::plot;
 use crate::sample::{Choice, continue_text};
 use crate::schedule::learning_rate;
@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// Sizes [default: large on a GPU, small on a software driver]
     #[arg(long, value_enum)]
     size: Option<Size>,
+    /// What the attention computes in; the rest of the model is f32.
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    attention_dtype: Precision,
     /// What computes.
     #[arg(long, value_enum, default_value_t = Backend::Wgpu)]
     device: Backend,
@@ -64,6 +67,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     } else {
         Size::Large
     });
+    ensure!(
+        options.attention_dtype.is_on(&device),
+        "{name} has no {}",
+        options.attention_dtype
+    );
     let [_, context] = size.batch_and_context();
     let text = Text::read(options.text.as_deref(), context)?;
     let unigram = text.unigram_entropy();
@@ -74,6 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let wanted = Progress {
         kind: options.model,
         size,
+        precision: options.attention_dtype,
         steps: options.steps.unwrap_or(size.steps()),
         text: (text.len(), text.checksum()),
         step: 0,
@@ -111,7 +120,8 @@ impl Training {
         device: Device,
     ) -> Result<Self> {
         device.seed(0);
-        let model = config(wanted.kind, wanted.size).init(&device.clone().autodiff());
+        let model =
+            config(wanted.kind, wanted.size, wanted.precision).init(&device.clone().autodiff());
         println!("{} model, {} parameters", wanted.kind, model.num_params());
         let optimizer = AdamWConfig::new()
             .with_beta_2(0.95)

@@ -92,6 +92,24 @@ fn another_training_is_not_mixed_with_the_first() {
     );
 }
 
+/// A device without bf16 is named; one that has it trains.
+#[test]
+fn attention_has_its_own_precision() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bf16 = ["--steps", "2", "--attention-dtype", "bf16"];
+    let output = train(folder.path(), &bf16);
+    let refusal = text(&output.stderr);
+    assert!(
+        output.status.success() || refusal.contains(" has no bf16"),
+        "{refusal}"
+    );
+    let output = train(folder.path(), &[&bf16[..], &["--device", "cpu"]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let output = train(folder.path(), &["--steps", "2"]);
+    let refusal = text(&output.stderr);
+    assert!(refusal.contains("attention in bf16"), "{refusal}");
+}
+
 fn checkpoint() -> &'static str {
     concat!(
         env!("CARGO_MANIFEST_DIR"),

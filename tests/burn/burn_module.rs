@@ -2,9 +2,10 @@
 
 mod backends;
 mod cases;
-#[cfg(all(feature = "cuda", target_os = "linux"))]
+#[cfg(target_os = "linux")]
 mod cuda;
 mod golden_cases;
+mod half_attention;
 mod memory;
 mod modules;
 mod operation;

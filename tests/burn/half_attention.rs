@@ -1,0 +1,80 @@
+//! Models of `f32` parameters whose attention is in half precision.
+
+use burn::module::Module;
+use burn::tensor::{DType, Device, FloatDType};
+use diff_flash_attn::burn::DiffTransformerConfig;
+
+use crate::cases::{cube, distance, values};
+use crate::modules::{KINDS, ToF64, config, generate, logits_and_gradients, tokens};
+
+/// `f16` and `bf16`, and how far the nearest may lie from a number, relative to it.
+const HALVES: [(FloatDType, f64); 2] = [
+    (FloatDType::F16, 1.0 / 2048.0),
+    (FloatDType::BF16, 1.0 / 256.0),
+];
+
+/// The logits, and gradients in `f32` of every parameter, against the model of the same parameters in `f64`.
+pub(crate) fn verify(
+    config: DiffTransformerConfig,
+    device: &Device,
+    (dtype, unit): (FloatDType, f64),
+) {
+    let single = config.init(&Device::flex().autodiff());
+    let half = config
+        .with_attention_dtype(Some(dtype))
+        .init(&device.clone().autodiff())
+        .load_record(single.clone().into_record());
+    let exact = logits_and_gradients(&single.map(&mut ToF64), &Device::flex());
+    let ours = logits_and_gradients(&half, device);
+    assert_eq!(ours.len(), exact.len());
+    for ((name, ours), (_, exact)) in ours.iter().zip(&exact) {
+        let error = distance(ours, exact);
+        println!("{dtype:?} {name} {error:.1e}");
+        if name.contains("lambda_q") || name.contains("lambda_k") {
+            println!("not judged: of random parameters, the sum over all tokens may cancel");
+            continue;
+        }
+        assert!(error < 3.0 * unit, "{dtype:?}: {name} is off by {error:e}");
+        // In single precision it is far less.
+        assert!(
+            error > unit / 100.0,
+            "{dtype:?}: {name} was not rounded, {error:e}"
+        );
+    }
+}
+
+#[test]
+fn every_gradient_is_near_that_of_single_precision() {
+    for kind in KINDS {
+        for half in HALVES {
+            verify(config(kind), &Device::flex(), half);
+        }
+    }
+}
+
+#[test]
+fn kernels_take_what_was_rounded() {
+    if !cube().supports_dtype(DType::F16) {
+        println!("SKIPPED: the device has no f16");
+        return;
+    }
+    for kind in KINDS {
+        verify(config(kind), &cube(), HALVES[0]);
+    }
+}
+
+#[test]
+fn a_cache_keeps_what_was_rounded() {
+    let device = Device::flex();
+    for kind in KINDS {
+        for (dtype, unit) in HALVES {
+            let model = config(kind).with_attention_dtype(Some(dtype)).init(&device);
+            let tokens = tokens(12, &device);
+            let full = values(model.forward(tokens.clone()));
+            let error = distance(&values(generate(&model, tokens, 5)), &full);
+            println!("{kind:?} {dtype:?} {error:.1e}");
+            // The heads' outputs are rounded; sums in another order may fall on the other side.
+            assert!(error < unit / 10.0, "{kind:?} {dtype:?}: {error:e}");
+        }
+    }
+}
