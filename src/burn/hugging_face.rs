@@ -61,7 +61,8 @@ pub enum LoadError {
     },
 }
 
-/// The decoder of the checkpoint in `folder`, its weights in `f32` whatever they are stored as.
+/// The decoder of the checkpoint in `folder`, its weights in `f32` whatever they are stored as;
+/// [`DiffTransformer::with_attention_dtype`] then sets what its attention computes in.
 ///
 /// Where the checkpoint ties the output to the embedding, the decoder starts with two equal matrices.
 ///

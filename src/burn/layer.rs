@@ -11,6 +11,8 @@ use super::rotary::RotaryTable;
 pub(super) trait Layer {
     fn heads(&self) -> &Heads;
 
+    fn heads_mut(&mut self) -> &mut Heads;
+
     /// To queries, keys and values, and from the heads' outputs.
     fn projections(&self) -> [&Linear; 4];
 

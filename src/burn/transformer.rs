@@ -233,6 +233,15 @@ impl DecoderCache {
 }
 
 impl DiffTransformer {
+    /// The same parameters with another [`attention_dtype`](DiffTransformerConfig::attention_dtype): for a checkpoint that
+    /// was loaded.
+    pub fn with_attention_dtype(mut self, dtype: Option<FloatDType>) -> Self {
+        for layer in &mut self.layers {
+            layer.self_attn.layer_mut().heads_mut().attention_dtype = dtype;
+        }
+        self
+    }
+
     /// Logits of the token after each, `[B, N]` to `[B, N, vocab_size]`.
     ///
     /// # Panics
@@ -288,6 +297,14 @@ impl DecoderLayer {
 
 impl SelfAttention {
     fn layer(&self) -> &dyn Layer {
+        match self {
+            SelfAttention::Diff(layer) => layer,
+            SelfAttention::DiffV2(layer) => layer,
+            SelfAttention::Standard(layer) => layer,
+        }
+    }
+
+    fn layer_mut(&mut self) -> &mut dyn Layer {
         match self {
             SelfAttention::Diff(layer) => layer,
             SelfAttention::DiffV2(layer) => layer,

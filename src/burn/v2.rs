@@ -84,6 +84,10 @@ impl Layer for MultiHeadDiffAttentionV2 {
         &self.heads
     }
 
+    fn heads_mut(&mut self) -> &mut Heads {
+        &mut self.heads
+    }
+
     fn projections(&self) -> [&Linear; 4] {
         [&self.q_proj, &self.k_proj, &self.v_proj, &self.o_proj]
     }

@@ -20,10 +20,10 @@ pub(crate) fn verify(
     (dtype, unit): (FloatDType, f64),
 ) {
     let single = config.init(&Device::flex().autodiff());
-    let half = config
-        .with_attention_dtype(Some(dtype))
-        .init(&device.clone().autodiff())
-        .load_record(single.clone().into_record());
+    let half = single
+        .clone()
+        .fork(&device.clone().autodiff())
+        .with_attention_dtype(Some(dtype));
     let exact = logits_and_gradients(&single.map(&mut ToF64), &Device::flex());
     let ours = logits_and_gradients(&half, device);
     assert_eq!(ours.len(), exact.len());
