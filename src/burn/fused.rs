@@ -1,7 +1,7 @@
 //! The fused operation on Burn tensors: checked here, where a refusal can name the caller, then handed to Burn.
 
 use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use cubecl::prelude::Client;
 
 use super::check::{Operands, must};
@@ -17,6 +17,14 @@ pub(super) fn client(device: &DispatchDevice) -> Option<Client> {
         DispatchDevice::Autodiff(device) => client(&device.clone().inner()),
         #[allow(unreachable_patterns, reason = "a build may have no other backend")]
         _ => None,
+    }
+}
+
+/// Refuses a storage type that the kernels or the device do not have. Devices without kernels are Burn's to judge.
+pub(super) fn check_type(device: &Device, dtype: FloatDType) -> Result<()> {
+    match client(device.as_dispatch()) {
+        None => Ok(()),
+        Some(client) => storage_type("attention", dtype.into())?.check(&client),
     }
 }
 

@@ -3,6 +3,8 @@
 use burn::config::Config;
 use burn::tensor::{FloatDType, Tensor};
 
+use super::check::must;
+use super::fused::check_type;
 use super::rotary::RotaryTable;
 use crate::problem::Mask;
 
@@ -42,7 +44,10 @@ impl Heads {
     pub(super) fn stored(&self, projected: Tensor<3>) -> Tensor<3> {
         match self.attention_dtype {
             None => projected,
-            Some(dtype) => projected.cast(dtype),
+            Some(dtype) => {
+                must(check_type(&projected.device(), dtype));
+                projected.cast(dtype)
+            }
         }
     }
 

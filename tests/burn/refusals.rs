@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use diff_flash_attn::Options;
-use diff_flash_attn::burn::diff_attention;
+use diff_flash_attn::burn::{MultiHeadStandardAttentionConfig, diff_attention};
 
 use crate::cases::{NORM, Source, cube};
 
@@ -17,6 +17,13 @@ thread_local! {
 
 /// The message of a refusal, whose place is the call in this file.
 fn message(call: impl FnOnce() -> Tensor<4>) -> String {
+    let message = panic_of(call);
+    assert_eq!(PLACE.take(), file!());
+    message
+}
+
+/// The message of a panic.
+fn panic_of<T>(call: impl FnOnce() -> T) -> String {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let others = std::panic::take_hook();
@@ -26,8 +33,9 @@ fn message(call: impl FnOnce() -> Tensor<4>) -> String {
             others(panic);
         }));
     });
-    let panic = catch_unwind(AssertUnwindSafe(call)).unwrap_err();
-    assert_eq!(PLACE.take(), file!());
+    let Err(panic) = catch_unwind(AssertUnwindSafe(call)) else {
+        panic!("nothing was refused");
+    };
     panic.downcast_ref::<String>().expect("a message").clone()
 }
 
@@ -91,12 +99,7 @@ fn types_without_kernels() {
 
 #[test]
 fn what_the_device_cannot_do() {
-    let device = cube();
-    if device.supports_dtype(DType::BF16) {
-        println!("SKIPPED: the device has bf16");
-        return;
-    }
-    let mut source = Source::new(DType::F32, &device);
+    let mut source = Source::new(DType::F32, &cube());
     let query = source.constant([1, 1, 2, 4, 264]);
     let (value, lambda) = (source.constant([1, 1, 4, 16]), source.constant([1]));
     let options = Options::default();
@@ -104,5 +107,29 @@ fn what_the_device_cannot_do() {
     assert_eq!(
         message,
         "query: head dimension is 264, expected a multiple of 8 up to 256"
+    );
+}
+
+#[test]
+fn precisions_of_a_layer_that_the_device_has_not() {
+    let device = cube();
+    let tokens = Source::new(DType::F32, &device).constant([1, 4, 32]);
+    let refusal = |dtype| {
+        let config = MultiHeadStandardAttentionConfig::new(32, 2).with_attention_dtype(Some(dtype));
+        panic_of(|| config.init(&device).forward(tokens.clone()))
+    };
+    let message = refusal(FloatDType::F64);
+    assert_eq!(
+        message,
+        "attention: is stored as f64, expected f32, f16 or bf16"
+    );
+    if device.supports_dtype(DType::BF16) {
+        println!("SKIPPED: the device has bf16");
+        return;
+    }
+    let message = refusal(FloatDType::BF16);
+    assert!(
+        message.starts_with("bf16 is not supported by "),
+        "{message}"
     );
 }
