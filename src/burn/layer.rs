@@ -102,8 +102,8 @@ macro_rules! attention_config {
             pub rotary_base: Option<f64>,
             /// What queries, keys and values are rounded to for the attention, and kept as in a
             /// [`KeyValueCache`]($crate::burn::KeyValueCache): in a model of `f32` parameters `BF16` or `F16`
-            /// halve them, and let the attention use tensor cores where the device has them. By default they stay as
-            /// projected.
+            /// halve them, and give the attention the forward kernel for compute capability 9.0 on CUDA devices of
+            /// that. By default they stay as projected.
             pub attention_dtype: Option<::burn::tensor::FloatDType>,
             /// Whether projections have a bias.
             #[config(default = false)]

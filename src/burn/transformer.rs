@@ -53,8 +53,8 @@ pub struct DiffTransformerConfig {
     #[config(default = 10000.0)]
     pub rotary_base: f64,
     /// What queries, keys and values are rounded to for the attention, and kept as in a [`DecoderCache`]: in a model of
-    /// `f32` parameters `BF16` or `F16` halve them, and let the attention use tensor cores where the device has them. By
-    /// default they stay as projected.
+    /// `f32` parameters `BF16` or `F16` halve them, and give the attention the forward kernel for compute capability 9.0
+    /// on CUDA devices of that. By default they stay as projected.
     pub attention_dtype: Option<FloatDType>,
     /// Which projected heads form a pair, in [`AttentionKind::Diff`].
     #[config(default = "Pairing::Interleaved")]

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::{Call, OutputGradient};
-use crate::attention::axes::{Axes, AxisStrides};
+use crate::attention::axes::AxisStrides;
 use crate::attention::launch::{buffer, check_launch, optional, strides, vector_width};
 use crate::attention::reduce::{Sum, sum};
 use crate::attention::saved::Saved;
@@ -40,7 +40,7 @@ impl Call<'_> {
         let empty = |shape: &[usize]| Tensor::empty(self.client, DType::F32, shape);
         let statistics = empty(&[statistic_planes(maps), batch, heads, query_len]);
         let partial = empty(&[batch * heads * blocks, value_dim]);
-        let through_norm = self.through_norm()?;
+        let through_norm = self.through_norm();
         let written = Written {
             grad: through_norm.as_ref(),
             statistics: &statistics,
@@ -56,14 +56,15 @@ impl Call<'_> {
     }
 
     /// Room for the gradient before the norm, where there is one.
-    fn through_norm(&self) -> Result<Option<OutputGradient>> {
+    fn through_norm(&self) -> Option<OutputGradient> {
         let problem = &self.checked.problem;
-        if problem.norm.is_none() {
-            return Ok(None);
-        }
-        let tensor = Tensor::empty(self.client, problem.dtype, &problem.output_shape());
-        let axes = Axes::of("gradient", &tensor, &[4], "[B, Nq, H, dv]")?.strides;
-        Ok(Some(OutputGradient { tensor, axes }))
+        problem.norm?;
+        let shape = problem.output_shape();
+        let [_, len, heads, dim] = shape;
+        Some(OutputGradient {
+            tensor: Tensor::empty(self.client, problem.dtype, &shape),
+            axes: AxisStrides::row_major(len, heads, 1, dim),
+        })
     }
 
     fn check_rows(&self, shape: &RowsShape) -> Result<()> {

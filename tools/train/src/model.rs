@@ -91,7 +91,7 @@ pub(crate) enum Precision {
     /// As the rest.
     #[default]
     F32,
-    /// Half the memory of keys and values, and tensor cores.
+    /// Half the memory of keys and values, and tensor cores on compute capability 9.0, forward.
     F16,
     /// The same, with the range of f32.
     Bf16,
