@@ -9,5 +9,6 @@ mod half_attention;
 mod memory;
 mod modules;
 mod operation;
+mod parameters;
 mod pretrained;
 mod refusals;

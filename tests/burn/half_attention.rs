@@ -1,29 +1,18 @@
 //! Models of `f32` parameters whose attention is in half precision.
 
-use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{DType, Device, FloatDType, Tensor};
+use burn::module::Module;
+use burn::tensor::{DType, Device, FloatDType};
 use diff_flash_attn::burn::DiffTransformerConfig;
 
-use crate::cases::{Source, cube, distance, values};
-use crate::modules::{KINDS, ToF64, config, generate, logits_and_gradients, tokens};
+use crate::cases::{cube, distance, values};
+use crate::modules::{KINDS, config, generate, logits_and_gradients, tokens};
+use crate::parameters::{ToF64, fixed};
 
 /// `f16` and `bf16`, and how far the nearest may lie from a number, relative to it.
 const HALVES: [(FloatDType, f64); 2] = [
     (FloatDType::F16, 1.0 / 2048.0),
     (FloatDType::BF16, 1.0 / 256.0),
 ];
-
-/// Sets parameters to numbers that are the same in every run, with the spread of a layer's initial ones.
-struct Fixed(Source);
-
-impl ModuleMapper for Fixed {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let shape = param.val().dims();
-        let spread = (3.0 / shape[0] as f64).sqrt();
-        let fixed = (self.0.constant(shape) * spread).detach();
-        Param::initialized(param.id, fixed.require_grad())
-    }
-}
 
 /// The logits, and gradients in `f32` of every parameter, against the model of the same parameters in `f64`.
 pub(crate) fn verify(
@@ -32,8 +21,7 @@ pub(crate) fn verify(
     (dtype, unit): (FloatDType, f64),
 ) {
     let flex = Device::flex().autodiff();
-    let fixed = &mut Fixed(Source::new(DType::F32, &flex));
-    let single = config.init(&flex).map(fixed);
+    let single = fixed(config.init(&flex));
     let half = single
         .clone()
         .fork(&device.clone().autodiff())
@@ -82,7 +70,7 @@ fn a_cache_keeps_what_was_rounded() {
     let device = Device::flex();
     for kind in KINDS {
         for (dtype, unit) in HALVES {
-            let model = config(kind).with_attention_dtype(Some(dtype)).init(&device);
+            let model = fixed(config(kind).with_attention_dtype(Some(dtype)).init(&device));
             let tokens = tokens(12, &device);
             let full = values(model.forward(tokens.clone()));
             let error = distance(&values(generate(&model, tokens, 5)), &full);

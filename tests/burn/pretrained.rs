@@ -10,7 +10,7 @@ use diff_flash_attn::burn::hugging_face::{self, LoadError};
 use safetensors::SafeTensors;
 
 use crate::cases::{cube, difference, values};
-use crate::modules::named_gradients;
+use crate::parameters::named_gradients;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/diffllama_model")
