@@ -4,7 +4,7 @@ use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, NoChe
 use burn::backend::fusion::Fusion;
 use burn::tensor::{DType, FloatDType};
 use burn_cubecl::{CubeBackend, CubeDevice};
-use diff_flash_attn::burn::DiffTransformerConfig;
+use diff_flash_attn::burn::{DiffTransformerConfig, MultiHeadDiffAttentionConfig};
 use diff_flash_attn::device;
 use simulator::with_driver;
 
@@ -85,7 +85,10 @@ fn checkpointing_on_cuda() {
 fn attention_in_half_precision_on_cuda() {
     with_driver("cuda::attention_in_half_precision_on_cuda", || {
         // Heads as the kernel with tensor cores takes them.
-        let config = DiffTransformerConfig::new(97, 128, 1, 1).with_head_dim(Some(64));
-        crate::half_attention::verify(config, &cube(), (FloatDType::BF16, 2f64.powi(-8)));
+        let model = DiffTransformerConfig::new(97, 128, 1, 1).with_head_dim(Some(64));
+        let layer = MultiHeadDiffAttentionConfig::new(128, 1).with_head_dim(Some(64));
+        let bf16 = (FloatDType::BF16, 2f64.powi(-8));
+        crate::half_attention::verify(model, &cube(), bf16);
+        crate::half_attention::verify_lambda(&layer, &cube(), bf16);
     });
 }
