@@ -146,7 +146,7 @@ impl DiffTransformerConfig {
 /// DiffLlama's are.
 ///
 /// ```
-/// use burn::tensor::{Device, FloatDType, Int, Tensor};
+/// use burn::tensor::{Device, Int, Tensor};
 /// use diff_flash_attn::burn::{DecoderCache, DiffTransformerConfig};
 ///
 /// let device = Device::default();
