@@ -3,11 +3,10 @@
 use std::fmt;
 
 use anyhow::{Context, Result};
+use cuda_device::{Kernel, Recorder};
 use diff_flash_attn::lambda::{LambdaTensors, lambda_gradient_on_device, lambda_on_device};
 use diff_flash_attn::tuning::{DeviceClass, HopperSettings, Pass, Schedule, Settings, shipped};
 use diff_flash_attn::{DType, Inputs, Mask, Norm, Options, Tensor, Tuning, backward, forward};
-
-use crate::{Kernel, Recorder};
 
 /// Sequence length, heads of the query, heads of key and value. Kernels take them at run time, so any will do.
 const LEN: usize = 512;
@@ -218,8 +217,8 @@ impl fmt::Display for Case {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Arch;
     use crate::catalogue::portable_cases;
+    use cuda_device::Arch;
 
     /// Kernels of a training step with these settings.
     fn step(case: &Case, recorder: &Recorder, tuning: Tuning) -> Vec<String> {

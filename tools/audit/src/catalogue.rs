@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result};
+use cuda_device::{Arch, Recorder};
 use diff_flash_attn::tuning::{HopperSettings, HopperShipped, MaskKind, hopper_shipped};
 use diff_flash_attn::{DType, Mask};
 
+use crate::Item;
 use crate::case::{Case, Variant};
-use crate::{Arch, Item, Recorder};
 
 /// Head and value dimensions, among them the greatest of every row of the library's table.
 const DIMS: [[usize; 2]; 9] = [
@@ -91,12 +92,7 @@ pub fn items(arch: Arch) -> Result<Vec<Item>> {
     let recorder = Recorder::new(arch)?;
     let mut seen = HashSet::new();
     let mut items = Vec::new();
-    let hopper = if arch == Arch::Sm90a {
-        hopper_cases()
-    } else {
-        Vec::new()
-    };
-    for case in portable_cases().into_iter().chain(hopper) {
+    for case in cases(arch) {
         let launches = case.launches(&recorder);
         for (kernel, settings) in launches.with_context(|| format!("{case} on {arch}"))? {
             if seen.insert(kernel.id().stable_hash()) {
@@ -114,6 +110,25 @@ pub fn items(arch: Arch) -> Result<Vec<Item>> {
         }
     }
     Ok(items)
+}
+
+/// All of them on the oldest architecture and on Hopper; of the portable kernels, whose source is the same everywhere, the
+/// greatest of published models on the others.
+fn cases(arch: Arch) -> Vec<Case> {
+    match arch {
+        Arch::Sm80 => portable_cases(),
+        Arch::Sm90a => [portable_cases(), hopper_cases()].concat(),
+        _ => published_cases(),
+    }
+}
+
+fn published_cases() -> Vec<Case> {
+    let mut cases = portable_cases();
+    cases.retain(|case| {
+        let dims = [case.head_dim, case.value_dim];
+        PUBLISHED.contains(&dims) && case.variant.name == FULL.name && case.offset == 0
+    });
+    cases
 }
 
 pub(crate) fn portable_cases() -> Vec<Case> {

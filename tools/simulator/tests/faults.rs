@@ -2,9 +2,9 @@
 
 mod device;
 
-use audit::Arch;
 use checks::cases::Case;
 use checks::device::{Layout, inputs, options};
+use cuda_device::Arch;
 use diff_flash_attn::tuning::Schedule;
 use diff_flash_attn::{DType, Error, Mask, Problem, Tuning, forward};
 use simulator::Simulator;

@@ -2,10 +2,10 @@
 
 mod device;
 
-use audit::Arch;
 use checks::cases::Case;
 use checks::device::{Layout, checks, forward_checks, inputs, options, run, run_forward};
 use checks::tolerance::assert_all;
+use cuda_device::Arch;
 use diff_flash_attn::tuning::{HopperSettings, MaskKind, Schedule, hopper_shipped};
 use diff_flash_attn::{
     DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, forward, forward_into,

@@ -4,6 +4,13 @@
 //! do for the functions of this crate, whoever made it; those made here are the ones that CubeCL itself hands out for
 //! the same device, so buffers move freely between this crate and other users of CubeCL.
 
+#[cfg(feature = "hopper")]
+#[doc(hidden)]
+pub mod nvidia;
+#[cfg(feature = "hopper")]
+#[doc(hidden)]
+pub mod nvrtc;
+
 use cubecl::prelude::Client;
 
 use crate::error::{Error, Result};
