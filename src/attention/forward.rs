@@ -15,7 +15,7 @@ use super::saved::Saved;
 use crate::error::Error;
 use crate::error::Result;
 #[cfg(feature = "hopper")]
-use crate::kernels::hopper::shape::HopperShape;
+use crate::kernels::hopper::forward::shape::HopperShape;
 use crate::kernels::portable::tile::Tile;
 use crate::tensor::Tensor;
 use crate::tuning::{Limits, Pass, Schedule};

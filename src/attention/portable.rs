@@ -6,9 +6,10 @@ use super::inputs::{Checked, Inputs};
 use super::launch::{band, buffer, check_loops, check_reach, optional, strides, vector_width};
 use super::outputs::{OutputLayout, Outputs};
 use crate::error::Result;
-use crate::kernels::portable::forward::{
-    ForwardNumbersLaunch, ForwardShape, ForwardStridesLaunch, attention_forward,
+use crate::kernels::portable::forward::kernel::{
+    ForwardNumbersLaunch, ForwardStridesLaunch, attention_forward,
 };
+use crate::kernels::portable::forward::shape::ForwardShape;
 use crate::kernels::portable::tile::Tile;
 use crate::problem::Problem;
 use crate::tuning::Limits;

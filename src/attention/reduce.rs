@@ -4,7 +4,7 @@ use cubecl::prelude::*;
 
 use super::launch::{buffer, check_launch};
 use crate::error::Result;
-use crate::kernels::portable::sum::{Axes3Launch, SUM_UNITS, sum_long, sum_short};
+use crate::kernels::passes::sum::kernel::{Axes3Launch, SUM_UNITS, sum_long, sum_short};
 use crate::tensor::{DType, Tensor};
 use crate::tuning::Limits;
 

@@ -1,5 +1,6 @@
-//! When and where: one folder a schedule, one file a kernel.
+//! When and where: a folder for each family of kernels, and the passes that belong to none.
 
 #[cfg(feature = "hopper")]
 pub(crate) mod hopper;
+pub(crate) mod passes;
 pub(crate) mod portable;

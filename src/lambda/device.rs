@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 use crate::attention::check::{check_device, check_last_axis, check_type};
 use crate::attention::launch::{buffer as argument, check_launch};
 use crate::error::{Error, Result};
-use crate::kernels::portable::lambda::{
+use crate::kernels::passes::lambda::kernel::{
     LAMBDA_UNITS, LambdaAtLaunch, lambda_from_vectors, lambda_vector_gradients,
 };
 use crate::tensor::{DType, Tensor};

@@ -11,13 +11,13 @@ use crate::attention::launch::{
     band, buffer, check_launch, check_loops, choose_tile, strides, vector_width,
 };
 use crate::error::Result;
-use crate::kernels::portable::backward_key_value::{
-    self, KeyValueGradientStridesLaunch, attention_backward_key_value,
+use crate::kernels::portable::backward::key_value::{
+    self as backward_key_value, KeyValueGradientStridesLaunch, attention_backward_key_value,
 };
-use crate::kernels::portable::backward_query::{
-    self, QueryGradientStridesLaunch, attention_backward_query,
+use crate::kernels::portable::backward::query::{
+    self as backward_query, QueryGradientStridesLaunch, attention_backward_query,
 };
-use crate::kernels::portable::gradient::GradientShape;
+use crate::kernels::portable::backward::shape::GradientShape;
 use crate::kernels::portable::tile::Tile;
 use crate::tuning::{Pass, Settings};
 

@@ -8,9 +8,10 @@ use crate::attention::launch::{buffer, check_launch, optional, strides, vector_w
 use crate::attention::reduce::{Sum, sum};
 use crate::attention::saved::Saved;
 use crate::error::Result;
-use crate::kernels::portable::backward_rows::{
-    RowsNumbersLaunch, RowsShape, RowsStridesLaunch, attention_backward_rows, statistic_planes,
+use crate::kernels::passes::statistics::kernel::{
+    RowsNumbersLaunch, RowsStridesLaunch, attention_backward_rows,
 };
+use crate::kernels::passes::statistics::shape::{RowsShape, statistic_planes};
 use crate::math::reduce::Exchange;
 use crate::problem::Problem;
 use crate::tensor::{DType, Tensor};

@@ -2,29 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::tile::Tile;
-use crate::math::mask::Sides;
-
-/// Everything about a launch of a gradient pass that is compiled into its kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct GradientShape {
-    pub tile: Tile,
-    pub head_dim4: usize,
-    pub value_dim4: usize,
-    pub maps: usize,
-    pub key_maps: usize,
-    pub sides: Sides,
-}
-
-impl GradientShape {
-    /// Loop iterations of a unit for the scores and dP of one tile, and for summing the gradients of `maps` heads.
-    pub(crate) const fn tile_loops(&self) -> usize {
-        let tile = &self.tile;
-        1 + tile.product_loops(self.head_dim4, self.maps)
-            + tile.product_loops(self.value_dim4, 1)
-            + self.maps * tile.accumulate_loops(self.head_dim4)
-    }
-}
+use crate::kernels::portable::tile::Tile;
 
 /// Statistics of one query: log-sum-exp and δ of each map, and λ.
 #[derive(CubeType, Clone, Copy)]

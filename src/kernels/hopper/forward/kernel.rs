@@ -22,17 +22,17 @@ use cubecl::prelude::*;
 use cubecl_cpp::cuda::ptx::{generic_to_shared, tensor_map_address};
 
 use super::epilogue::{Gain, HopperStrides, Line, finish, write_lse};
-use super::fragment::{ROWS, THREADS, upper_row};
 use super::producer::{Sources, Work, produce};
-use super::ptx::{
+use super::shape::HopperShape;
+use super::tiles::Tiles;
+use crate::kernels::hopper::fragment::{ROWS, THREADS, upper_row};
+use crate::kernels::hopper::ptx::{
     barrier_init, barrier_init_fence, cluster_arrive, cluster_wait, set_registers, uniform, wait,
     wait_after,
 };
-use super::shape::HopperShape;
-use super::softmax::{Softmax, Visible, weights};
-use super::tiles::Tiles;
-use super::turns::Turns;
-use crate::kernels::portable::forward::ForwardNumbers;
+use crate::kernels::hopper::softmax::{Softmax, Visible, weights};
+use crate::kernels::hopper::turns::Turns;
+use crate::kernels::portable::forward::kernel::ForwardNumbers;
 use crate::math::mask::{Band, Bounds};
 
 /// Grid: (query tiles, query heads, batch). `query`, `key` and `value` are tensor maps of rank 5 over batch, row, head,

@@ -5,14 +5,14 @@
 
 use cubecl::prelude::*;
 
-use super::fragment::{
+use super::shape::HopperShape;
+use crate::kernels::hopper::fragment::{
     THREADS, column, first_column, in_lower_row, quad_lane, transpose_quad, upper_row,
 };
-use super::ptx::{
+use crate::kernels::hopper::ptx::{
     inverse_sqrt, load_shared, load4_shared, meet, pack, quad_sum, store_shared, store4_shared,
 };
-use super::shape::HopperShape;
-use super::softmax::Softmax;
+use crate::kernels::hopper::softmax::Softmax;
 use crate::math::layout::Strides;
 
 /// Where the kernel's outputs, and λ, lie.

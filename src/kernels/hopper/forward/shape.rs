@@ -3,8 +3,8 @@
 //! From the start: the queries of every map, the key rings, the value ring, the norm's row sums; then the barriers. All
 //! tiles are panels of 64 columns, 128 bytes a row, values also of 32; all begin at multiples of 1024.
 
-use super::fragment;
-use super::ptx::{Half, Product, WHOLE_ROW};
+use crate::kernels::hopper::fragment;
+use crate::kernels::hopper::ptx::{Half, Product, WHOLE_ROW};
 use crate::math::mask::Sides;
 use crate::tuning::HopperSettings;
 

@@ -2,13 +2,13 @@
 
 use cubecl::prelude::*;
 
-use super::fragment::ROWS;
-use super::ptx::{
+use super::shape::HopperShape;
+use crate::kernels::hopper::fragment::ROWS;
+use crate::kernels::hopper::ptx::{
     UNIT, accumulate, barrier_wait, descriptor_columns, descriptor_rows, multiply, scale_rows,
 };
-use super::ring::Ring;
-use super::shape::HopperShape;
-use super::softmax::Decay;
+use crate::kernels::hopper::ring::Ring;
+use crate::kernels::hopper::softmax::Decay;
 
 /// Where one warpgroup's operands are, and how far it has come.
 #[derive(CubeType)]

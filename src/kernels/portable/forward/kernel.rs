@@ -2,59 +2,17 @@
 
 use cubecl::prelude::*;
 
-use super::product::{accumulate, multiply_transposed, write_weights};
-use super::rows::{RowsAre, filled, mask, store_row, zeros};
-use super::stage::{Axis, Rows, stage_resident};
-use super::tile::{Tile, owned_column4, place};
+use super::shape::ForwardShape;
+use crate::kernels::portable::product::{accumulate, multiply_transposed, write_weights};
+use crate::kernels::portable::rows::{RowsAre, filled, mask, store_row, zeros};
+use crate::kernels::portable::stage::{Axis, Rows, stage_resident};
+use crate::kernels::portable::tile::{owned_column4, place};
 use crate::math::F4;
 use crate::math::layout::{Strides, gamma4};
-use crate::math::mask::{Band, Sides};
+use crate::math::mask::Band;
 use crate::math::norm::{inverse_rms, sum_squares};
 use crate::math::reduce::{Op, reduce_rows};
-use crate::math::softmax::{Softmax, SoftmaxShape};
-
-/// Everything about a forward launch that is compiled into the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ForwardShape {
-    pub tile: Tile,
-    pub head_dim4: usize,
-    pub value_dim4: usize,
-    pub maps: usize,
-    pub key_maps: usize,
-    pub sides: Sides,
-    pub norm: bool,
-    pub gamma: bool,
-    /// Write O and O_2 before the norm.
-    pub save_outputs: bool,
-    /// Write the log-sum-exp of every map.
-    pub save_lse: bool,
-}
-
-impl ForwardShape {
-    const fn softmax(&self) -> SoftmaxShape {
-        SoftmaxShape {
-            rows: self.maps * self.tile.rows,
-            cols: self.tile.cols,
-            width: self.tile.units_x,
-            exchange: self.tile.exchange,
-        }
-    }
-
-    /// Loop iterations of a unit for one tile of keys.
-    pub(crate) const fn tile_loops(&self) -> usize {
-        let tile = &self.tile;
-        1 + tile.product_loops(self.head_dim4, self.maps) + tile.accumulate_loops(self.value_dim4)
-    }
-
-    /// Shared memory in bytes.
-    pub(crate) const fn shared_memory(&self) -> usize {
-        let tile = &self.tile;
-        let vectors = self.maps * tile.resident_len(self.head_dim4)
-            + tile.chunk_len(self.key_maps)
-            + self.maps * tile.weight_len();
-        16 * vectors + 4 * tile.scratch_len(self.maps * tile.rows)
-    }
-}
+use crate::math::softmax::Softmax;
 
 /// Where the forward's tensors lie.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]

@@ -2,11 +2,12 @@
 
 use cubecl::prelude::*;
 
-use super::gradient::{Differential, GradientShape, score_gradients};
-use super::product::{accumulate, multiply_transposed, write_weights};
-use super::rows::{RowsAre, filled, mask, store_row, zeros};
-use super::stage::{Axis, Rows, stage_resident};
-use super::tile::place;
+use super::gradient::{Differential, score_gradients};
+use super::shape::GradientShape;
+use crate::kernels::portable::product::{accumulate, multiply_transposed, write_weights};
+use crate::kernels::portable::rows::{RowsAre, filled, mask, store_row, zeros};
+use crate::kernels::portable::stage::{Axis, Rows, stage_resident};
+use crate::kernels::portable::tile::place;
 use crate::math::F4;
 use crate::math::layout::Strides;
 use crate::math::mask::Band;

@@ -6,9 +6,9 @@
 
 use cubecl::prelude::*;
 
-use super::ptx::{BoxStart, WHOLE_ROW, barrier_expect, load_box};
-use super::ring::Ring;
 use super::shape::{HopperShape, PANEL};
+use crate::kernels::hopper::ptx::{BoxStart, WHOLE_ROW, barrier_expect, load_box};
+use crate::kernels::hopper::ring::Ring;
 
 /// Tensor maps by address.
 #[derive(CubeType, Clone, Copy)]

@@ -1,0 +1,7 @@
+//! The forward kernel.
+
+pub(crate) mod epilogue;
+pub(crate) mod kernel;
+mod producer;
+pub(crate) mod shape;
+mod tiles;

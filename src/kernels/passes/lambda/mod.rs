@@ -1,0 +1,3 @@
+//! λ from its four vectors, and their gradients.
+
+pub(crate) mod kernel;

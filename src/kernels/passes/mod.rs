@@ -1,0 +1,5 @@
+//! Kernels of no family: every family's results go through them.
+
+pub(crate) mod lambda;
+pub(crate) mod statistics;
+pub(crate) mod sum;

@@ -1,0 +1,4 @@
+//! Forward: output from inputs.
+
+pub(crate) mod kernel;
+pub(crate) mod shape;
