@@ -32,7 +32,7 @@ use crate::kernels::hopper::ptx::{
 };
 use crate::kernels::hopper::softmax::{Softmax, Visible, weights};
 use crate::kernels::hopper::turns::Turns;
-use crate::kernels::portable::forward::kernel::ForwardNumbers;
+use crate::kernels::numbers::ForwardNumbers;
 use crate::math::mask::{Band, Bounds};
 
 /// Grid: (query tiles, query heads, batch). `query`, `key` and `value` are tensor maps of rank 5 over batch, row, head,

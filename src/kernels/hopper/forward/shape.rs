@@ -5,8 +5,8 @@
 
 use crate::kernels::hopper::fragment;
 use crate::kernels::hopper::ptx::{Half, Product, WHOLE_ROW};
+use crate::kernels::hopper::settings::HopperSettings;
 use crate::math::mask::Sides;
-use crate::tuning::HopperSettings;
 
 /// Columns of a panel: 128 bytes.
 pub(crate) const PANEL: usize = 64;
@@ -62,6 +62,11 @@ impl HopperShape {
     /// Registers that are written together: those of eight columns, or where writes are wide of four times eight.
     pub(crate) const fn written(&self) -> usize {
         if self.wide { 16 } else { 4 }
+    }
+
+    /// Words of two elements that are written together to one row.
+    pub(crate) const fn words(&self) -> usize {
+        self.written() / 4
     }
 
     pub(crate) const fn threads(&self) -> usize {
