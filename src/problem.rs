@@ -128,10 +128,11 @@ pub(crate) struct Sides {
 }
 
 impl Problem {
-    /// Differential attention in `f32`, with no mask, no norm, a key for each map and the scale `1/√d`.
+    /// Attention with `maps` maps in `f32`, with no mask, no norm, a key for each map and the scale `1/√d`.
     ///
     /// Sizes are `[batch, query_len, key_len]`, `[heads, kv_heads]` and `[head_dim, value_dim]`.
-    pub fn differential(
+    pub fn new(
+        maps: usize,
         [batch, query_len, key_len]: [usize; 3],
         [heads, kv_heads]: [usize; 2],
         [head_dim, value_dim]: [usize; 2],
@@ -144,7 +145,7 @@ impl Problem {
             kv_heads,
             head_dim,
             value_dim,
-            maps: 2,
+            maps,
             shared_key: false,
             mask: Mask::None,
             scale: 1.0 / (head_dim as f32).sqrt(),
@@ -153,12 +154,44 @@ impl Problem {
         }
     }
 
-    /// Standard attention: one map. Sizes and defaults are those of [`differential`](Self::differential).
+    /// Differential attention: two maps. Sizes and defaults are those of [`new`](Self::new).
+    pub fn differential(sequences: [usize; 3], heads: [usize; 2], dims: [usize; 2]) -> Self {
+        Self::new(2, sequences, heads, dims)
+    }
+
+    /// Standard attention: one map. Sizes and defaults are those of [`new`](Self::new).
     pub fn standard(sequences: [usize; 3], heads: [usize; 2], dims: [usize; 2]) -> Self {
-        Self {
-            maps: 1,
-            ..Self::differential(sequences, heads, dims)
-        }
+        Self::new(1, sequences, heads, dims)
+    }
+
+    /// Sets the number of sequences.
+    pub fn with_batch(mut self, batch: usize) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    /// Sets the numbers of queries and keys of a sequence.
+    pub fn with_lengths(mut self, [query_len, key_len]: [usize; 2]) -> Self {
+        (self.query_len, self.key_len) = (query_len, key_len);
+        self
+    }
+
+    /// Sets the numbers of query heads and of key and value heads.
+    pub fn with_heads(mut self, [heads, kv_heads]: [usize; 2]) -> Self {
+        (self.heads, self.kv_heads) = (heads, kv_heads);
+        self
+    }
+
+    /// Sets head and value dimension; the scale stays.
+    pub fn with_dims(mut self, [head_dim, value_dim]: [usize; 2]) -> Self {
+        (self.head_dim, self.value_dim) = (head_dim, value_dim);
+        self
+    }
+
+    /// Sets the number of attention maps.
+    pub fn with_maps(mut self, maps: usize) -> Self {
+        self.maps = maps;
+        self
     }
 
     /// Both maps use the same key, or each its own.

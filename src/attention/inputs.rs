@@ -73,9 +73,15 @@ impl Inputs {
         }
     }
 
-    /// Sets the weight of the norm.
-    pub fn with_gamma(mut self, gamma: Tensor) -> Self {
-        self.gamma = Some(gamma);
+    /// Sets λ, which makes it differential attention, or none.
+    pub fn with_lambda(mut self, lambda: impl Into<Option<Tensor>>) -> Self {
+        self.lambda = lambda.into();
+        self
+    }
+
+    /// Sets the weight of the norm, or none.
+    pub fn with_gamma(mut self, gamma: impl Into<Option<Tensor>>) -> Self {
+        self.gamma = gamma.into();
         self
     }
 

@@ -30,10 +30,7 @@ impl AttentionOps for CubeBackend {
     ) -> CubeTensor {
         let place = Place::of(&query);
         let inputs = inputs(query, key, value, lambda, gamma);
-        let options = Options {
-            save_for_backward: false,
-            ..options
-        };
+        let options = options.with_save_for_backward(false);
         place.heads_first(&must(forward(&place.client, &inputs, &options)).output)
     }
 }
@@ -49,10 +46,7 @@ impl AttentionTrainingOps for CubeBackend {
     ) -> AttentionSaved<Self> {
         let place = Place::of(&query);
         let inputs = inputs(query, key, value, lambda, gamma);
-        let options = Options {
-            save_for_backward: true,
-            ..options
-        };
+        let options = options.with_save_for_backward(true);
         let result = must(forward(&place.client, &inputs, &options));
         let saved = result.saved.expect("asked for");
         AttentionSaved {

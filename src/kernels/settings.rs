@@ -30,10 +30,14 @@ pub struct Tuning {
 }
 
 impl Tuning {
-    /// Sets the family, or leaves it open.
-    pub fn with_family(mut self, family: impl Into<Option<Family>>) -> Self {
-        self.family = family.into();
-        self
+    /// A family by name, with its own settings.
+    pub const fn of(family: Family) -> Self {
+        Self {
+            family: Some(family),
+            forward: None,
+            query_gradient: None,
+            key_value_gradient: None,
+        }
     }
 
     /// Sets the settings of one pass.

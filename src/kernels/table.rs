@@ -1,6 +1,6 @@
 //! Rows of the tables of settings, and the public list of them all.
 
-use super::settings::Settings;
+use super::Settings;
 use crate::device::DeviceClass;
 use crate::plan::Pass;
 use crate::problem::Problem;
@@ -74,17 +74,7 @@ pub(crate) struct Row<S> {
 impl<S: Copy + Into<Settings>> Row<S> {
     /// Whether it is for a problem.
     pub(crate) fn covers(&self, problem: &Problem) -> bool {
-        let dims = [problem.head_dim, problem.value_dim];
-        match self.fits {
-            Fits::UpTo => {
-                let mut within = dims.iter().zip(self.dims).all(|(got, most)| *got <= most);
-                within &= problem.maps <= self.maps && problem.key_maps() <= self.key_maps;
-                within
-            }
-            Fits::Exactly(mask) => {
-                (problem.maps, dims, MaskKind::of(problem)) == (self.maps, self.dims, mask)
-            }
-        }
+        self.shipped().covers(problem)
     }
 
     /// The row as users see it.
@@ -131,4 +121,21 @@ pub struct Shipped {
     pub settings: Settings,
     /// What they were measured at; `None` if they follow from counts of registers and memory alone.
     pub measured: Option<Measured>,
+}
+
+impl Shipped {
+    /// Whether the row is for a problem, on devices of its class.
+    pub fn covers(&self, problem: &Problem) -> bool {
+        let (dims, row) = (
+            [problem.head_dim, problem.value_dim],
+            [self.head_dim, self.value_dim],
+        );
+        match self.mask {
+            Some(mask) => (problem.maps, dims, MaskKind::of(problem)) == (self.maps, row, mask),
+            None => {
+                let maps = problem.maps <= self.maps && problem.key_maps() <= self.key_maps;
+                maps && dims.iter().zip(row).all(|(got, most)| *got <= most)
+            }
+        }
+    }
 }

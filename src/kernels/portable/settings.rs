@@ -124,7 +124,7 @@ impl PortableSettings {
             (Plane::Broadcast, _) => (Exchange::Own, self.broadcasting_plane(device)?),
             (_, 1) => (Exchange::Own, 0),
             (Plane::Reduce, _) => (self.reducing_plane(device)?, 0),
-            (Plane::Unused, _) => (Exchange::Broadcastd, 0),
+            (Plane::Unused, _) => (Exchange::Shared, 0),
         };
         Ok(Tile {
             rows: self.rows,

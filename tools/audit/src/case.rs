@@ -140,13 +140,11 @@ impl Case {
             eps: 1e-5,
             lambda_init: 0.2,
         };
-        Options {
-            mask: self.variant.mask,
-            norm: self.variant.norm.then_some(norm),
-            save_for_backward,
-            tuning: self.tuning(),
-            ..Options::default()
-        }
+        Options::default()
+            .with_mask(self.variant.mask)
+            .with_norm(self.variant.norm.then_some(norm))
+            .with_save_for_backward(save_for_backward)
+            .with_tuning(self.tuning())
     }
 
     /// The settings that the library would choose itself, given so that the report can name them.
@@ -224,10 +222,7 @@ mod tests {
     /// Kernels of a training step with these settings.
     fn step(case: &Case, recorder: &Recorder, tuning: Tuning) -> Vec<String> {
         let (client, inputs) = (recorder.client(), case.inputs(recorder));
-        let options = Options {
-            tuning,
-            ..case.options(true)
-        };
+        let options = case.options(true).with_tuning(tuning);
         let saved = forward(client, &inputs, &options).unwrap().saved.unwrap();
         let gradient = case.empty(recorder, &[1, LEN, HEADS, case.value_dim]);
         backward(client, &inputs, &saved, &gradient, &options).unwrap();
@@ -241,10 +236,7 @@ mod tests {
         for arch in Arch::ALL {
             let recorder = Recorder::new(arch).unwrap();
             for case in portable_cases() {
-                let chosen = Tuning {
-                    schedule: Some(Schedule::Portable),
-                    ..Tuning::default()
-                };
+                let chosen = Tuning::of(Family::Portable);
                 let chosen = step(&case, &recorder, chosen);
                 assert_eq!(step(&case, &recorder, case.tuning()), chosen, "{case}");
             }

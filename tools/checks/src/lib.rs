@@ -7,3 +7,9 @@ pub mod plain;
 pub mod rounding;
 pub mod selection;
 pub mod tolerance;
+
+/// A value with something changed: for settings that can only be made whole.
+pub fn changed<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
+    change(&mut value);
+    value
+}

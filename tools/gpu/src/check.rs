@@ -7,9 +7,9 @@ use checks::cases::Case;
 use checks::device::{Layout, forward_checks, run as compute, run_forward};
 use checks::selection::selection;
 use checks::tolerance::Check;
-use diff_flash_attn::tuning::{HopperShipped, MaskKind, Schedule, hopper_shipped};
+use diff_flash_attn::tuning::{Family, MaskKind, Shipped, hopper_shipped};
 use diff_flash_attn::{
-    Client, DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, forward_schedule,
+    Client, DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, forward_family,
 };
 use indicatif::ProgressBar;
 
@@ -80,21 +80,12 @@ fn takes_hopper(client: &Client) -> Result<(), Error> {
     DType::BF16.check(client)?;
     let tensor = Tensor::empty(client, DType::BF16, &[1, 64, 1, 64]);
     let inputs = Inputs::standard(tensor.clone(), tensor.clone(), tensor);
-    let options = Options {
-        tuning: HOPPER,
-        ..Options::default()
-    };
-    forward_schedule(client, &inputs, &options).map(|_| ())
+    let options = Options::default().with_tuning(HOPPER);
+    forward_family(client, &inputs, &options).map(|_| ())
 }
 
 /// The kernel by name: a problem that it does not take is an error.
-const HOPPER: Tuning = Tuning {
-    schedule: Some(Schedule::Hopper),
-    forward: None,
-    hopper_forward: None,
-    query_gradient: None,
-    key_value_gradient: None,
-};
+const HOPPER: Tuning = Tuning::of(Family::Hopper);
 
 /// Compares those results that are chosen by name.
 fn compare_all(
@@ -145,7 +136,7 @@ fn caught<T>(compute: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 /// A problem of several tiles for a row of the table, with tails; everything else varies with `i`.
-fn hopper_case(row: &HopperShipped, i: usize, dtype: DType, choice: &Choice) -> (Case, Layout) {
+fn hopper_case(row: &Shipped, i: usize, dtype: DType, choice: &Choice) -> (Case, Layout) {
     let lengths = [[190, 333], [257, 257], [130, 700], [401, 190]][i % 4];
     let [query_len, key_len] = lengths.map(|len| choice.at_most(len));
     let mask = match row.mask {
@@ -157,24 +148,19 @@ fn hopper_case(row: &HopperShipped, i: usize, dtype: DType, choice: &Choice) -> 
         },
     };
     let heads = 4;
-    let problem = Problem {
-        batch: 2,
-        query_len,
-        key_len,
-        heads,
-        kv_heads: [4, 2, 1][i / 2 % 3],
-        head_dim: row.head_dim,
-        value_dim: row.value_dim,
-        maps: row.maps,
-        shared_key: row.maps == 2 && i.is_multiple_of(5),
-        mask,
-        scale: 1.0 / (row.head_dim as f32).sqrt(),
-        dtype,
-        norm: (!i.is_multiple_of(3)).then_some(Norm {
-            eps: 1e-5,
-            lambda_init: 0.2,
-        }),
-    };
+    let problem = Problem::new(
+        row.maps,
+        [2, query_len, key_len],
+        [heads, [4, 2, 1][i / 2 % 3]],
+        [row.head_dim, row.value_dim],
+    )
+    .with_shared_key(row.maps == 2 && i.is_multiple_of(5))
+    .with_mask(mask)
+    .with_dtype(dtype)
+    .with_norm((!i.is_multiple_of(3)).then_some(Norm {
+        eps: 1e-5,
+        lambda_init: 0.2,
+    }));
     let lambda = [vec![1], vec![heads], vec![2, query_len, heads]];
     let gamma = problem.norm.is_some() && i.is_multiple_of(2);
     let layout = [Layout::Interleaved, Layout::HeadsFirst][i / 3 % 2];
@@ -184,30 +170,19 @@ fn hopper_case(row: &HopperShipped, i: usize, dtype: DType, choice: &Choice) -> 
 
 /// Computes two problems again and again: the bits must not move.
 fn repeated(client: &Client, choice: &Choice, repeats: usize, budget: &Budget) -> Count {
-    let problem = Problem {
-        batch: 1,
-        query_len: choice.at_most(777),
-        key_len: choice.at_most(777),
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 128,
-        value_dim: 256,
-        maps: 2,
-        shared_key: false,
-        mask: Mask::Causal,
-        scale: 0.09,
-        dtype: DType::BF16,
-        norm: Some(Norm {
-            eps: 1e-5,
-            lambda_init: 0.2,
-        }),
-    };
-    let small = Problem {
-        head_dim: 64,
-        value_dim: 128,
-        dtype: DType::F32,
-        ..problem
-    };
+    let problem = Problem::differential(
+        [1, choice.at_most(777), choice.at_most(777)],
+        [4, 2],
+        [128, 256],
+    )
+    .with_mask(Mask::Causal)
+    .with_scale(0.09)
+    .with_dtype(DType::BF16)
+    .with_norm(Some(Norm {
+        eps: 1e-5,
+        lambda_init: 0.2,
+    }));
+    let small = problem.with_dims([64, 128]).with_dtype(DType::F32);
     let mut count = Count::default();
     for problem in [problem, small] {
         if problem.dtype.check(client).is_ok() && choice.takes(&name(&problem)) {
