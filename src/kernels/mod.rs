@@ -4,3 +4,5 @@
 pub(crate) mod hopper;
 pub(crate) mod passes;
 pub(crate) mod portable;
+#[cfg(feature = "hopper")]
+pub(crate) mod warp;

@@ -1,6 +1,6 @@
 //! Which settings a problem gets, and whether the kernel can be made with them.
 
-use super::fragment::THREADS;
+use super::accumulator::THREADS;
 use crate::error::{Error, Result};
 use crate::problem::Problem;
 use crate::tuning::{HopperSettings, Limits, MaskKind, hopper_shipped};
