@@ -70,3 +70,5 @@ families! {
     Hopper = hopper::KERNELS, hopper::HopperSettings;
     Portable = portable::KERNELS, portable::PortableSettings;
 }
+#[cfg(feature = "hopper")]
+pub(crate) mod warp;

@@ -1,12 +1,12 @@
 //! Which problems the kernels for compute capability 9.0 take.
 
 use super::forward::shape::{HopperShape, PANEL};
-use super::ptx::Half;
 use super::settings::HopperSettings;
 use super::table;
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::kernels::warp::ptx::Half;
 use crate::plan::{AxisStrides, ForwardCall, View};
 use crate::problem::Problem;
 

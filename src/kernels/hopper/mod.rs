@@ -1,17 +1,17 @@
 //! For compute capability 9.0 (H100, H200): tiles by TMA, products by warpgroups on the tensor cores.
 //!
 //! [`kernel`](forward::kernel) is the schedule, and reads from top to bottom: [`producer`](forward::producer) fills the rings ([`ring`]) that the computing
-//! warpgroups empty ([`tiles`](forward::tiles)), [`softmax`] stands between their two products, [`epilogue`](forward::epilogue) makes the output. [`shape`](forward::shape)
-//! says what is compiled in and where it lies, [`fragment`] who holds which element, [`ptx`] has every instruction's text.
+//! warpgroups empty ([`tiles`](forward::tiles)), [`softmax`](super::warp::softmax) stands between their two products, [`epilogue`](forward::epilogue) makes the output.
+//! [`shape`](forward::shape) says what is compiled in and where it lies, [`accumulator`] and [`fragment`](super::warp::fragment) who holds which element,
+//! [`ptx`] has every instruction's text.
 
+mod accumulator;
 mod candidates;
 mod feasible;
 mod forward;
-mod fragment;
 mod ptx;
 mod ring;
 mod settings;
-mod softmax;
 mod table;
 mod turns;
 

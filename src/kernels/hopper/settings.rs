@@ -3,7 +3,7 @@
 use core::fmt;
 use core::str::FromStr;
 
-use super::fragment::THREADS;
+use super::accumulator::THREADS;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::kernels::names;

@@ -42,22 +42,17 @@ impl Softmax {
         }
     }
 
-    /// Exponentials of `scores`, base 2 and against the new maxima, which are the old ones if they are greater.
-    pub fn update<N: Size>(
+    /// Turns scores into exponentials, base 2 and against the new maxima, which are the old ones if they are greater.
+    pub fn update(
         &mut self,
-        scores: Vector<f32, N>,
+        x: &mut Array<f32>,
         visible: &Visible,
         first_key: i32,
         scale: f32,
         #[comptime] count: usize,
         #[comptime] sides: Sides,
-    ) -> Array<f32> {
-        let mut x = Array::<f32>::new(count);
-        #[unroll]
-        for i in 0..count {
-            x[i] = scores.extract(i);
-        }
-        visible.mask(&mut x, first_key, count, sides);
+    ) {
+        visible.mask(x, first_key, count, sides);
         let mut upper = self.maxima[0];
         let mut lower = self.maxima[1];
         #[unroll]
@@ -90,7 +85,6 @@ impl Softmax {
         }
         self.totals[0] = upper_total;
         self.totals[1] = lower_total;
-        x
     }
 
     /// What earlier exponentials decay by.
@@ -126,14 +120,15 @@ impl Softmax {
     }
 }
 
-/// Rounds exponentials to the left operand of a product; a vector longer than that is padded.
+/// Rounds exponentials to the left operand of a product, two to a word; more words than that are left unset.
 #[cube]
-pub(crate) fn weights<N: Size>(
+pub(crate) fn weights(
     exponentials: &Array<f32>,
     #[comptime] count: usize,
+    #[comptime] words: usize,
     #[comptime] half: Half,
-) -> Vector<u32, N> {
-    let mut packed = Array::<u32>::new(N::value());
+) -> Array<u32> {
+    let mut packed = Array::<u32>::new(words);
     #[unroll]
     for i in 0..comptime!(count / 2) {
         packed[i] = pack(
@@ -142,13 +137,13 @@ pub(crate) fn weights<N: Size>(
             half,
         );
     }
-    packed.into_vector::<N>()
+    packed
 }
 
-/// Which keys the rows of a thread and of its warpgroup see.
+/// Which keys the rows of a thread and of its tile see: the rows of the warps that multiply together.
 #[derive(CubeType, Clone, Copy)]
 pub(crate) struct Visible {
-    /// Keys that all rows of the warpgroup see.
+    /// Keys that all rows of the tile see.
     inner_start: i32,
     inner_end: i32,
     /// Keys that the thread's rows see, counted from its first column.
@@ -160,7 +155,7 @@ pub(crate) struct Visible {
 
 #[cube]
 impl Visible {
-    /// For a warpgroup whose rows are `first..last + 1` and a thread with rows `upper` and `upper + 8`.
+    /// For a tile whose rows are `first..last + 1` and a thread with rows `upper` and `upper + 8`.
     pub fn new(
         band: &Band,
         first: i32,
@@ -182,8 +177,8 @@ impl Visible {
         }
     }
 
-    /// Masks the scores of a tile that begins at `first_key`. Only a tile at the edge compares; all threads of the
-    /// warpgroup agree on that.
+    /// Masks the scores of a tile that begins at `first_key`. Only a tile at the edge compares; all warps
+    /// that multiply together agree on that.
     fn mask(
         &self,
         scores: &mut Array<f32>,
