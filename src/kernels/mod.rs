@@ -10,6 +10,8 @@ pub(crate) mod passes;
 pub(crate) mod portable;
 mod settings;
 mod table;
+#[cfg(feature = "hopper")]
+mod warp;
 
 use core::fmt::{self, Display};
 
@@ -70,5 +72,3 @@ families! {
     Hopper = hopper::KERNELS, hopper::HopperSettings;
     Portable = portable::KERNELS, portable::PortableSettings;
 }
-#[cfg(feature = "hopper")]
-pub(crate) mod warp;
