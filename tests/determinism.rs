@@ -4,7 +4,7 @@ use checks::cases::Case;
 use checks::device::{Layout, Results, client, inputs, options, run};
 use cubecl::prelude::Client;
 use diff_flash_attn::{
-    DType, Forward, Gradients, Mask, Norm, Problem, Saved, Tensor, Tuning, backward_into, forward,
+    DType, Gradients, Mask, Norm, Problem, Saved, Tensor, Tuning, backward_into, forward,
     forward_into,
 };
 

@@ -4,7 +4,7 @@
 use approx::assert_relative_eq;
 use diff_flash_attn::lambda::{LambdaVectors, lambda, lambda_gradient};
 use diff_flash_attn::reference::{self, Gradients, Inputs};
-use diff_flash_attn::{DType, Error, Mask, Norm, Problem};
+use diff_flash_attn::{Error, Mask, Norm, Problem};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 const MASKS: [Mask; 5] = [

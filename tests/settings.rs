@@ -7,7 +7,7 @@ use checks::tolerance::assert_all;
 use diff_flash_attn::tuning::{
     DeviceClass, Pass, Plane, PortableSettings, Settings, Shipped, shipped,
 };
-use diff_flash_attn::{DType, Mask, Norm, Problem, Tuning};
+use diff_flash_attn::{Mask, Norm, Problem, Tuning};
 
 fn case(head_dim: usize, value_dim: usize) -> Case {
     let problem = Problem::differential([1, 65, 97], [2, 1], [head_dim, value_dim])

@@ -2,6 +2,7 @@
 //! the same precision, the tolerance that follows from it, and what rounding may cost.
 
 pub mod cases;
+pub mod catalogue;
 pub mod device;
 pub mod plain;
 pub mod rounding;

@@ -1,8 +1,9 @@
 //! Which calls are timed, the ones that matter most first.
 
 use anyhow::{Context, Result, anyhow, ensure};
-use diff_flash_attn::tuning::{Family, HopperSettings, MaskKind, hopper_shipped};
-use diff_flash_attn::{Client, DType, Direction, Options, Problem, Tuning, device, forward_family};
+use checks::device::forward_family;
+use diff_flash_attn::tuning::{Family, Pass, Settings, shipped};
+use diff_flash_attn::{Client, DType, Direction, Mask, Options, Problem, Tuning, device};
 use indicatif::ProgressBar;
 
 use crate::choice::Choice;
@@ -46,25 +47,25 @@ impl What {
     }
 
     fn tuning(self, problem: &Problem) -> Result<Tuning> {
-        let schedule = (self == Portable).then_some(Family::Portable);
-        let hopper_forward = (self == InTurn).then(|| in_turn(problem)).transpose()?;
-        Ok(Tuning {
-            schedule,
-            hopper_forward,
-            ..Tuning::default()
+        Ok(match self {
+            Portable => Tuning::of(Family::Portable),
+            InTurn => Tuning::default().with(Pass::Forward, in_turn(problem)?),
+            _ => Tuning::default(),
         })
     }
 }
 
 /// The table's settings for a causal mask, without their overlap.
-fn in_turn(problem: &Problem) -> Result<HopperSettings> {
-    let of = (problem.maps, problem.head_dim, problem.value_dim);
-    let row = hopper_shipped()
-        .find(|row| (row.maps, row.head_dim, row.value_dim) == of && row.mask == MaskKind::Causal);
-    Ok(changed(
-        row.context("no settings for these dimensions")?.settings,
-        |it| it.overlap = false,
-    ))
+fn in_turn(problem: &Problem) -> Result<Settings> {
+    let causal = problem.with_mask(Mask::Causal);
+    let mut rows = shipped().filter(|row| row.pass == Pass::Forward && row.covers(&causal));
+    let settings = rows.find_map(|row| match row.settings {
+        Settings::Hopper(settings) => Some(settings),
+        _ => None,
+    });
+    let mut settings = settings.context("no settings for these dimensions")?;
+    settings.overlap = false;
+    Ok(settings.into())
 }
 
 /// Calls on one model that read the same buffers.
@@ -219,12 +220,12 @@ impl Group {
             return Ok((None, Outcome::of(time(client, &call), flops)));
         }
         let (inputs, call) = data.forward(problem, options)?;
-        let schedule = forward_family(client, &inputs, &options)?;
+        let family = forward_family(client, &inputs, &options)?;
         if self.what == Portable {
             let default = forward_family(client, &inputs, &default)?;
             ensure!(default != Family::Portable, "the library takes it anyway");
         }
-        Ok((Some(schedule), Outcome::of(time(client, &call), flops)))
+        Ok((Some(family), Outcome::of(time(client, &call), flops)))
     }
 
     fn record(
@@ -235,7 +236,7 @@ impl Group {
         measured: Result<(Option<Family>, Outcome)>,
     ) -> Record {
         let refused = |error| (None, Outcome::skipped(&format!("{error:#}")));
-        let (schedule, outcome) = measured.unwrap_or_else(refused);
+        let (family, outcome) = measured.unwrap_or_else(refused);
         Record {
             provider: self.what.provider().into(),
             model: self.model.name,
@@ -243,7 +244,7 @@ impl Group {
             dtype: self.dtype.to_string(),
             pass: pass(direction),
             device: device::describe(client),
-            schedule: schedule.map(|schedule| schedule.to_string()),
+            family: family.map(|family| family.to_string()),
             outcome,
         }
     }

@@ -3,11 +3,11 @@
 
 use audit::Arch;
 use checks::cases::Case;
-use checks::device::{Layout, checks, inputs, options, run};
+use checks::device::{Layout, checks, forward_family, inputs, options, run};
 use checks::tolerance::assert_all;
 use diff_flash_attn::{
     Client, DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, device, forward,
-    forward_family, tuning::Family,
+    tuning::Family,
 };
 use simulator::with_driver;
 
@@ -44,7 +44,7 @@ fn pretended_devices_are_those_of_the_runtime() {
 }
 
 /// Forward and gradients, with tensor maps and clusters where the library takes the kernel for Hopper.
-fn verify(shape: [usize; 2], dtype: DType, schedule: Family) {
+fn verify(shape: [usize; 2], dtype: DType, family: Family) {
     let (client, problem) = (client(), problem(shape, dtype));
     let lambda = [problem.batch, problem.query_len, problem.heads];
     let case = Case::random(problem, &lambda, true, 5);
@@ -52,7 +52,7 @@ fn verify(shape: [usize; 2], dtype: DType, schedule: Family) {
     assert_all(&format!("{dtype} {shape:?}"), &checks(&case, &ours));
     let inputs = inputs(&client, &case, Layout::Interleaved);
     let taken = forward_family(&client, &inputs, &options(&case, Tuning::default())).unwrap();
-    assert_eq!(taken, schedule, "{dtype} {shape:?}");
+    assert_eq!(taken, family, "{dtype} {shape:?}");
 }
 
 #[test]

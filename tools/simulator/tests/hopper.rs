@@ -284,10 +284,10 @@ fn compare_by_hand(device: &Simulator, maps: usize, settings: HopperSettings) {
 #[test]
 fn dimensions_without_overlap() {
     let Some(device) = hopper() else { return };
-    let rows = hopper_shipped().filter(|row| row.mask == MaskKind::Causal);
-    for (i, row) in rows.enumerate() {
-        assert!(row.settings.overlap, "{}", row.settings);
-        let settings = changed(row.settings, |it| it.overlap = false);
+    let rows = rows().filter(|(row, _)| row.mask == Some(MaskKind::Causal));
+    for (i, (row, settings)) in rows.enumerate() {
+        assert!(settings.overlap, "{settings}");
+        let settings = changed(settings, |it| it.overlap = false);
         let dims = [row.head_dim, row.value_dim];
         let (case, _) = case(i % 4, dims, row.maps);
         let problem = case.problem.with_mask(Mask::Causal);
@@ -350,11 +350,11 @@ fn chosen_where_it_can_be() {
         let (_, inputs, options) = taken(&device, layout);
         let chosen = forward_family(device.client(), &inputs, &options).unwrap();
         assert_eq!(chosen, Family::Hopper, "{layout:?}");
-        for schedule in [Family::Hopper, Family::Portable] {
-            let tuning = Tuning::of(schedule);
+        for family in [Family::Hopper, Family::Portable] {
+            let tuning = Tuning::of(family);
             let options = options.with_tuning(tuning);
             let asked = forward_family(device.client(), &inputs, &options).unwrap();
-            assert_eq!(asked, schedule);
+            assert_eq!(asked, family);
         }
     }
 }
@@ -419,12 +419,10 @@ fn refusals_say_why() {
         &[288, 16, 16, 144, 1],
     );
     let inputs = changed(standard(64, 64), |it| it.value = value);
-    let row = hopper_shipped().find(|row| row.maps == 1 && row.head_dim == 64);
-    let tuning = Tuning {
-        hopper_forward: row.map(|row| row.settings),
-        ..HOPPER
-    };
-    let by_hand = plain.with_tuning(tuning);
+    let (_, settings) = rows()
+        .find(|(row, _)| row.maps == 1 && row.head_dim == 64)
+        .expect("a row for standard attention");
+    let by_hand = plain.with_tuning(by_hand(settings));
     let problem = refusal_of(&device, &inputs, &by_hand);
     assert_eq!(
         problem,
