@@ -10,7 +10,6 @@
 //! CubeCL hands a GPU's driver PTX, so the machine code that runs is made by the driver's own assembler. To know what
 //! that one does, use an NVRTC of the same CUDA version as the driver.
 
-mod case;
 pub mod catalogue;
 pub mod report;
 pub mod resources;

@@ -35,7 +35,7 @@ impl Simulator {
     ) -> Result<Self> {
         let simulating = Simulating {
             runner: Runner::new(arch, nvrtc, Box::new(change)),
-            memory: Memory::default(),
+            memory: Memory::new(arch.shared_memory()),
             failure: None,
         };
         let client = pretend::client(arch, simulating)?;
