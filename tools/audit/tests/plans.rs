@@ -332,7 +332,7 @@ const BOTH: &[Bad] = &[
             &[4096, 256, 128, 64, 2],
         );
     }),
-    ("query: has 5 strides for 4 axes", |c, it| {
+    ("query: has 4 strides for 5 axes", |c, it| {
         let handle = empty(c, &[8192]).handle().clone();
         it.inputs.query = Tensor::strided(
             handle,
