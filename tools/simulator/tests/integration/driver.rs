@@ -1,5 +1,4 @@
 //! The library on CubeCL's CUDA runtime, whole, with the simulated driver in the place of NVIDIA's.
-#![cfg(target_os = "linux")]
 
 use audit::Arch;
 use checks::cases::Case;
@@ -31,7 +30,7 @@ fn client() -> Client {
 /// What kernels are audited and simulated for is what the runtime itself would say of such a GPU.
 #[test]
 fn pretended_devices_are_those_of_the_runtime() {
-    with_driver("pretended_devices_are_those_of_the_runtime", || {
+    with_driver("driver::pretended_devices_are_those_of_the_runtime", || {
         let (client, pretended) = (client(), Arch::Sm90a.properties());
         let real = client.properties();
         assert_eq!(pretended.hardware, real.hardware);
@@ -57,7 +56,7 @@ fn verify(shape: [usize; 2], dtype: DType, family: Family) {
 
 #[test]
 fn attention_in_half_precision() {
-    with_driver("attention_in_half_precision", || {
+    with_driver("driver::attention_in_half_precision", || {
         verify([64, 128], DType::BF16, Family::Hopper);
         verify([128, 256], DType::F16, Family::Hopper);
     });
@@ -65,7 +64,7 @@ fn attention_in_half_precision() {
 
 #[test]
 fn attention_in_single_precision() {
-    with_driver("attention_in_single_precision", || {
+    with_driver("driver::attention_in_single_precision", || {
         verify([64, 64], DType::F32, Family::Portable);
     });
 }
@@ -73,7 +72,7 @@ fn attention_in_single_precision() {
 /// What the library refuses is an error here as on any device, and leaves the device usable.
 #[test]
 fn refusals_leave_the_device_usable() {
-    with_driver("refusals_leave_the_device_usable", || {
+    with_driver("driver::refusals_leave_the_device_usable", || {
         let client = client();
         let tensor = |shape: &[usize]| {
             let values = vec![1.0; shape.iter().product()];
@@ -93,7 +92,7 @@ fn refusals_leave_the_device_usable() {
 /// The pools of the runtime ask the driver for memory, copy to and from it, and give it back.
 #[test]
 fn memory_is_asked_for_and_given_back() {
-    with_driver("memory_is_asked_for_and_given_back", || {
+    with_driver("driver::memory_is_asked_for_and_given_back", || {
         let client = client();
         for len in [1, 1 << 10, 1 << 20, 5 << 20, 3, 1 << 20] {
             let values: Vec<f32> = (0..len).map(|i| i as f32).collect();
