@@ -1,7 +1,7 @@
 //! Plans and calls agree: what is planned is launched and nothing else, and what is refused launches nothing.
 
-use audit::{Arch, Recorder};
 use checks::catalogue::{Entry, entries};
+use cuda_device::{Arch, Recorder};
 use diff_flash_attn::device::Device;
 use diff_flash_attn::lambda::{LambdaTensors, lambda_gradient_on_device, lambda_on_device};
 use diff_flash_attn::tuning::{Family, Pass, Plane, PortableSettings, candidates};
