@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, ensure};
-use checks::catalogue::{Entry, entries, of_row};
+use checks::catalogue::{Entry, PUBLISHED, entries, of_row};
 use cuda_device::{Arch, Kernel, Recorder};
 use diff_flash_attn::lambda::{LambdaTensors, lambda_gradient_on_device, lambda_on_device};
 use diff_flash_attn::tuning::{Family, HopperSettings, MaskKind, Pass, Settings, shipped};
@@ -104,15 +104,17 @@ impl Launch {
 }
 
 impl Call {
-    /// Portable kernels have the same source everywhere: it is compiled whole for the oldest architecture and for Hopper,
-    /// and as published models need it for the others.
+    /// Whether its kernels differ there from those elsewhere: the portable ones' source is the same everywhere, so all of them
+    /// are compiled for the oldest architecture and for Hopper, on others the greatest of published models.
     fn is_for(&self, arch: Arch) -> bool {
-        let p = &self.entry.problem;
-        let published = [(64, 128), (128, 128), (128, 256)].contains(&(p.head_dim, p.value_dim))
-            && (p.maps, p.mask) == (2, Mask::Causal)
-            && p.norm.is_some();
-        let whole = [Arch::Sm80, Arch::Sm90a].contains(&arch);
-        whole || published || self.entry.family != Family::Portable
+        let Entry {
+            problem, offset, ..
+        } = self.entry;
+        let published = PUBLISHED.contains(&[problem.head_dim, problem.value_dim]);
+        let full = problem.maps == 2 && problem.mask == Mask::Causal && problem.norm.is_some();
+        let everywhere = published && full && offset == 0;
+        let all = matches!(arch, Arch::Sm80 | Arch::Sm90a);
+        all || everywhere || self.entry.family != Family::Portable
     }
 
     /// The kernels of the call's family, with those of none where it is the portable one: inference first, then a training

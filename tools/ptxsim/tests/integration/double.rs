@@ -1,6 +1,5 @@
 //! Double precision.
-mod common;
-use common::{HEAD, block, launch};
+use crate::common::{HEAD, block, launch};
 use half::{bf16, f16};
 use ptxsim::*;
 

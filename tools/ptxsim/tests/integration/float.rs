@@ -1,6 +1,5 @@
 //! Single precision and 16-bit floats, one instruction after the other.
-mod common;
-use common::{check, pairs, per_lane};
+use crate::common::{check, pairs, per_lane};
 use half::{bf16, f16};
 
 /// Every NaN that single-precision arithmetic makes.

@@ -1,7 +1,5 @@
 //! The portable kernels as CUDA code, forward and backward, in the simulator against the reference.
 
-mod device;
-
 use checks::cases::Case;
 use checks::device::{Layout, checks, run};
 use checks::tolerance::assert_all;
@@ -12,6 +10,8 @@ use diff_flash_attn::lambda::{
 };
 use diff_flash_attn::tuning::Family;
 use diff_flash_attn::{DType, Mask, Norm, Problem, Tensor, Tuning};
+
+use crate::device;
 
 const PORTABLE: Tuning = Tuning::of(Family::Portable);
 

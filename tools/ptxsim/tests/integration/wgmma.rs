@@ -1,6 +1,5 @@
 //! wgmma through TMA-written shared memory: every swizzle, both majors, both sources of A.
-mod common;
-use common::{HEAD, Rng};
+use crate::common::{HEAD, Rng};
 use half::{bf16, f16};
 use ptxsim::*;
 use std::fmt::Write;

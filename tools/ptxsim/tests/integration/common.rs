@@ -1,5 +1,4 @@
-//! What several tests need. Each of them uses some of it.
-#![allow(dead_code)]
+//! What several tests need.
 
 use ptxsim::*;
 

@@ -1,6 +1,5 @@
 //! What lanes of a warp do together: exchange, divergence, matrices.
-mod common;
-use common::{HEAD, Rng, block, launch, per_lane};
+use crate::common::{HEAD, Rng, block, launch, per_lane};
 use half::{bf16, f16};
 use ptxsim::*;
 

@@ -1,6 +1,5 @@
 //! wmma, whatever the layout of its fragments: loads, stores and products; and mma of tf32.
-mod common;
-use common::{HEAD, Rng, block, launch};
+use crate::common::{HEAD, Rng, block, launch};
 use half::{bf16, f16};
 use ptxsim::*;
 

@@ -1,6 +1,5 @@
 //! Address spaces, loads and stores, atomics, and the reports of wrong accesses.
-mod common;
-use common::{HEAD, block, launch, per_lane};
+use crate::common::{HEAD, block, launch, per_lane};
 use half::bf16;
 use ptxsim::*;
 

@@ -1,5 +1,4 @@
 //! The library on CubeCL's CUDA runtime, whole, with the simulated driver in the place of NVIDIA's.
-#![cfg(target_os = "linux")]
 
 use checks::cases::Case;
 use checks::device::{Layout, checks, forward_family, inputs, options, run};
@@ -50,7 +49,7 @@ fn pretended_devices_are_those_of_the_runtime() {
     };
     for arch in archs {
         let test = || compare_with_the_runtime(arch);
-        let name = "pretended_devices_are_those_of_the_runtime";
+        let name = "driver::pretended_devices_are_those_of_the_runtime";
         with_devices(name, settings(arch), test);
     }
 }
@@ -71,29 +70,34 @@ fn launches_are_noted_where_none_runs() {
         record: Some(folder.path().join("launches")),
         ..settings(Arch::Sm86)
     };
-    with_devices("launches_are_noted_where_none_runs", settings, || {
-        for index in [0, 1] {
-            let client = device::cuda(index).unwrap();
-            let ones = Tensor::from_f32(&client, DType::F32, &[1, 4, 1, 8], &[1.0; 32]).unwrap();
-            let inputs = Inputs::standard(ones.clone(), ones.clone(), ones);
-            let output = forward(&client, &inputs, &Options::default())
-                .unwrap()
-                .output;
-            let values = output.to_f32(&client).unwrap();
-            assert!(values.iter().all(|x| *x != 1.0), "{values:?}");
-        }
-        assert!(device::cuda(2).is_err());
-        let record = Settings::read().unwrap().record.unwrap();
-        let launches = std::fs::read_to_string(record).unwrap();
-        let launches: Vec<_> = launches.lines().map(Launched::parse).collect();
-        let [Some(first), Some(second)] = &launches[..] else {
-            panic!("{launches:?}");
-        };
-        assert_eq!([first.device, second.device], [0, 1]);
-        assert_eq!(first.kernel, second.kernel);
-        assert_ne!(first.stream, 0, "a default stream");
-        assert_eq!(first.grid, second.grid);
-    });
+    with_devices(
+        "driver::launches_are_noted_where_none_runs",
+        settings,
+        || {
+            for index in [0, 1] {
+                let client = device::cuda(index).unwrap();
+                let ones =
+                    Tensor::from_f32(&client, DType::F32, &[1, 4, 1, 8], &[1.0; 32]).unwrap();
+                let inputs = Inputs::standard(ones.clone(), ones.clone(), ones);
+                let output = forward(&client, &inputs, &Options::default())
+                    .unwrap()
+                    .output;
+                let values = output.to_f32(&client).unwrap();
+                assert!(values.iter().all(|x| *x != 1.0), "{values:?}");
+            }
+            assert!(device::cuda(2).is_err());
+            let record = Settings::read().unwrap().record.unwrap();
+            let launches = std::fs::read_to_string(record).unwrap();
+            let launches: Vec<_> = launches.lines().map(Launched::parse).collect();
+            let [Some(first), Some(second)] = &launches[..] else {
+                panic!("{launches:?}");
+            };
+            assert_eq!([first.device, second.device], [0, 1]);
+            assert_eq!(first.kernel, second.kernel);
+            assert_ne!(first.stream, 0, "a default stream");
+            assert_eq!(first.grid, second.grid);
+        },
+    );
 }
 
 /// Forward and gradients, with tensor maps and clusters where the library takes the kernel for Hopper.
@@ -110,7 +114,7 @@ fn verify(shape: [usize; 2], dtype: DType, family: Family) {
 
 #[test]
 fn attention_in_half_precision() {
-    with_driver("attention_in_half_precision", || {
+    with_driver("driver::attention_in_half_precision", || {
         verify([64, 128], DType::BF16, Family::Hopper);
         verify([128, 256], DType::F16, Family::Hopper);
     });
@@ -118,7 +122,7 @@ fn attention_in_half_precision() {
 
 #[test]
 fn attention_in_single_precision() {
-    with_driver("attention_in_single_precision", || {
+    with_driver("driver::attention_in_single_precision", || {
         verify([64, 64], DType::F32, Family::Portable);
     });
 }
@@ -126,7 +130,7 @@ fn attention_in_single_precision() {
 /// What the library refuses is an error here as on any device, and leaves the device usable.
 #[test]
 fn refusals_leave_the_device_usable() {
-    with_driver("refusals_leave_the_device_usable", || {
+    with_driver("driver::refusals_leave_the_device_usable", || {
         let client = client();
         let tensor = |shape: &[usize]| {
             let values = vec![1.0; shape.iter().product()];
@@ -146,7 +150,7 @@ fn refusals_leave_the_device_usable() {
 /// The pools of the runtime ask the driver for memory, copy to and from it, and give it back.
 #[test]
 fn memory_is_asked_for_and_given_back() {
-    with_driver("memory_is_asked_for_and_given_back", || {
+    with_driver("driver::memory_is_asked_for_and_given_back", || {
         let client = client();
         for len in [1, 1 << 10, 1 << 20, 5 << 20, 3, 1 << 20] {
             let values: Vec<f32> = (0..len).map(|i| i as f32).collect();

@@ -2,8 +2,7 @@
 //!
 //! Warpgroup 0 produces: it loads tiles of A (64 x 64, once) and of B (64 x 64, a ring of two stages) by TMA. Warpgroup
 //! 1 consumes: C = A (B0 + B1 + …) on wgmma, goes to shared memory and back to global memory by TMA.
-mod common;
-use common::{HEAD, Rng};
+use crate::common::{HEAD, Rng};
 use half::bf16;
 use ptxsim::*;
 

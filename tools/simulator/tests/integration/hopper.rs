@@ -1,7 +1,5 @@
 //! The forward kernel for compute capability 9.0, as the library launches it, in the simulator against the reference.
 
-mod device;
-
 use checks::cases::Case;
 use checks::changed;
 use checks::device::{
@@ -14,6 +12,8 @@ use diff_flash_attn::{
     DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, forward, forward_into,
 };
 use simulator::Simulator;
+
+use crate::device;
 
 fn hopper() -> Option<Simulator> {
     device::device(Arch::Sm90a)

@@ -1,13 +1,13 @@
 //! The kernel for compute capability 9.0 with one fault at a time: no broken copy may pass for the kernel.
 
-mod device;
-
 use checks::cases::Case;
 use checks::device::{Layout, inputs, options};
 use cuda_device::Arch;
 use diff_flash_attn::tuning::Family;
 use diff_flash_attn::{DType, Error, Mask, Problem, Tuning, forward};
 use simulator::Simulator;
+
+use crate::device;
 
 const TRY_WAIT: &str = "mbarrier.try_wait.parity.shared::cta.b64 p, ";
 const EXPECT: &str = "mbarrier.arrive.expect_tx.shared::cta.b64 _, ";

@@ -1,6 +1,5 @@
 //! Asynchronous copies: cp.async, bulk copies, tensor copies of every rank, reductions.
-mod common;
-use common::{HEAD, block, every_order, launch};
+use crate::common::{HEAD, block, every_order, launch};
 use half::bf16;
 use ptxsim::*;
 

@@ -1,6 +1,5 @@
 //! Thread-block clusters: multicast, distributed shared memory, cluster barriers (the kernel of `ptx/multicast.cu`).
-mod common;
-use common::{HEAD, every_order};
+use crate::common::{HEAD, every_order};
 use ptxsim::*;
 
 const PTX: &str = include_str!("ptx/multicast.sm_90a.ptx");

@@ -1,6 +1,5 @@
 //! `cvt`, between all types that kernels use.
-mod common;
-use common::{check, check2, pairs, per_lane};
+use crate::common::{check, check2, pairs, per_lane};
 use half::{bf16, f16};
 
 fn f(bits: u32) -> f32 {

@@ -1,6 +1,5 @@
 //! Integer instructions, one by one.
-mod common;
-use common::{check, check2, pairs, per_lane};
+use crate::common::{check, check2, pairs, per_lane};
 
 /// Small ones, large ones, and the limits of each width.
 fn numbers() -> Vec<[u32; 3]> {
