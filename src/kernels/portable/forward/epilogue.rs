@@ -83,8 +83,8 @@ pub(super) fn combine<F: Float, N: Size>(
 #[cube]
 fn lambda_of(ending: &Ending, lambda: &[f32], row: usize, #[comptime] shape: ForwardShape) -> f32 {
     if comptime!(shape.maps == 2) {
-        let at = ending.at.lambda;
-        lambda[ending.queries.start(&at, ending.head) + row * at.seq as usize]
+        let start = ending.queries.start(&ending.at.lambda, ending.head);
+        lambda[start + row * ending.at.lambda.seq as usize]
     } else {
         0.0f32.runtime()
     }
@@ -123,13 +123,13 @@ fn save_lse(
     #[comptime] shape: ForwardShape,
 ) {
     let (x, _y) = place(shape.tile);
-    let at = ending.at.lse;
-    let start = ending.queries.start(&at, ending.head) + row;
+    let start = ending.queries.start(&ending.at.lse, ending.head) + row;
+    let pair = ending.at.lse.pair as usize;
     if x == 0 {
         #[unroll]
         for m in 0..shape.maps {
             let map_row = comptime!(m * shape.tile.rows + i);
-            lse[start + m * at.pair as usize] = softmax.lse(ending.numbers.unseen, map_row);
+            lse[start + m * pair] = softmax.lse(ending.numbers.unseen, map_row);
         }
     }
 }
