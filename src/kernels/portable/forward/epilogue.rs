@@ -35,7 +35,7 @@ impl Ending {
         at: ForwardStrides,
         numbers: ForwardNumbers,
         work: &Work,
-        sequence: &Sequence,
+        sequence: Sequence,
         #[comptime] tile: Tile,
     ) -> Ending {
         let (_x, y) = place(tile);

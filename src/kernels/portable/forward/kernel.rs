@@ -64,7 +64,7 @@ pub(crate) fn attention_forward<F: Float, N: Size>(
 
     let mut walked = walk(key, value, &at, &work, &sequence, &mut memory, shape);
 
-    let ending = Ending::new(at, numbers, &work, &sequence, tile);
+    let ending = Ending::new(at, numbers, &work, sequence, tile);
     combine(&ending, &mut walked, lambda, saved, lse, shape);
     if comptime!(shape.norm) {
         normalize(&ending, &mut walked.sums, gamma, &mut memory.scratch, shape);
