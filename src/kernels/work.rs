@@ -33,7 +33,7 @@ impl Work {
         let head = CUBE_POS_Y as usize;
         let tile = match comptime!(order) {
             Order::FirstToLast => CUBE_POS_X as usize,
-            Order::LastToFirst => CUBE_COUNT_X as usize - 1 - CUBE_POS_X as usize,
+            Order::LastToFirst => reversed(CUBE_POS_X as usize, CUBE_COUNT_X as usize),
         };
         Work {
             first_row: tile * rows,
@@ -132,4 +132,10 @@ impl Sequence {
         let last = min(first + rows, self.keys.len) - 1;
         self.band.queries(first as i32, last as i32, sides)
     }
+}
+
+/// Of so many, counted from the other end.
+#[cube]
+fn reversed(position: usize, count: usize) -> usize {
+    count - 1 - position
 }
