@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use audit::{Arch, catalogue};
+use audit::catalogue;
+use cuda_device::Arch;
 use diff_flash_attn::tuning::{DeviceClass, Family, MaskKind, shipped};
 
 /// Names of the kernels in the Rust files below `folder`, as CubeCL makes types of them: `sum_long` is `SumLong`.

@@ -2,4 +2,5 @@
 
 mod catalogue;
 mod pipeline;
+mod plans;
 mod shared_build;

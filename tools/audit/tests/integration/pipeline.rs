@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-use audit::{Arch, Item, Nvrtc, Recorder, Report};
+use audit::{Item, Report};
 use cubecl::prelude::*;
+use cuda_device::{Arch, Nvrtc, Recorder};
 
 /// More values than a thread has registers (255), all alive from one round of the loop to the next.
 const TOO_MANY: usize = 320;
@@ -179,7 +180,7 @@ fn shared_memory_is_limited() {
 #[test]
 fn refused_source_comes_with_the_compilers_words() {
     let Some(nvrtc) = nvrtc() else { return };
-    let error = nvrtc.compile("__global__ void broken() { nonsense }", "sm_80");
+    let error = nvrtc.compile("__global__ void broken() { nonsense }", Arch::Sm80);
     let error = error.unwrap_err().to_string();
     assert!(
         error.contains("identifier \"nonsense\" is undefined"),

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use audit::{Arch, Nvrtc};
+use cuda_device::{Arch, Nvrtc};
 use simulator::Simulator;
 
 /// A simulated device, or a printed line about the absence of NVRTC: it goes to the terminal though the test passes.

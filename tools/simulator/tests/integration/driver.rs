@@ -1,9 +1,9 @@
 //! The library on CubeCL's CUDA runtime, whole, with the simulated driver in the place of NVIDIA's.
 
-use audit::Arch;
 use checks::cases::Case;
 use checks::device::{Layout, checks, forward_family, inputs, options, run};
 use checks::tolerance::assert_all;
+use cuda_device::Arch;
 use diff_flash_attn::{
     Client, DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, device, forward,
     tuning::Family,

@@ -1,8 +1,8 @@
 //! The kernel for compute capability 9.0 with one fault at a time: no broken copy may pass for the kernel.
 
-use audit::Arch;
 use checks::cases::Case;
 use checks::device::{Layout, inputs, options};
+use cuda_device::Arch;
 use diff_flash_attn::tuning::Family;
 use diff_flash_attn::{DType, Error, Mask, Problem, Tuning, forward};
 use simulator::Simulator;

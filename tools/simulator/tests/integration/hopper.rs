@@ -1,12 +1,12 @@
 //! The forward kernel for compute capability 9.0, as the library launches it, in the simulator against the reference.
 
-use audit::Arch;
 use checks::cases::Case;
 use checks::changed;
 use checks::device::{
     Layout, checks, forward_checks, forward_family, inputs, options, run, run_forward,
 };
 use checks::tolerance::assert_all;
+use cuda_device::Arch;
 use diff_flash_attn::tuning::{Family, HopperSettings, MaskKind, Pass, Settings, Shipped, shipped};
 use diff_flash_attn::{
     DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, forward, forward_into,

@@ -1,9 +1,9 @@
 //! The portable kernels as CUDA code, forward and backward, in the simulator against the reference.
 
-use audit::Arch;
 use checks::cases::Case;
 use checks::device::{Layout, checks, run};
 use checks::tolerance::assert_all;
+use cuda_device::Arch;
 use diff_flash_attn::lambda::{
     LambdaTensors, LambdaVectors, lambda, lambda_gradient, lambda_gradient_on_device,
     lambda_on_device,

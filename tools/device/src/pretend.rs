@@ -23,6 +23,7 @@ use cubecl_server::server::{
     ServerCommunication, ServerError, ServerStorage, ServerUtilities,
 };
 use cubecl_server::storage::{BytesResource, BytesStorage, ManagedResource};
+use diff_flash_attn::device::nvidia::Gpu;
 
 use crate::arch::Arch;
 
@@ -78,7 +79,7 @@ impl<B: Behaviour> PretendingServer<B> {
             ServiceId::of::<Self>(device),
             "cuda",
             properties,
-            Arch::target(),
+            Gpu::target(),
             Arc::new(ServerLogger::default()),
             layout,
         );
