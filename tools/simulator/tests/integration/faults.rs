@@ -4,7 +4,7 @@ use checks::cases::Case;
 use checks::device::{Layout, inputs, options};
 use cuda_device::Arch;
 use diff_flash_attn::tuning::Family;
-use diff_flash_attn::{DType, Error, Mask, Problem, Tuning, forward};
+use diff_flash_attn::{DType, Error, Problem, Tuning, forward};
 use simulator::Simulator;
 
 use crate::device;

@@ -516,7 +516,7 @@ fn settings_that_cannot_be() {
     ];
     for (inputs, settings, expected) in bad {
         let tuning = by_hand(settings);
-        let refused = forward(device.client(), inputs, &Options { tuning, ..options });
+        let refused = forward(device.client(), inputs, &options.with_tuning(tuning));
         let Error::Settings {
             settings: name,
             problem,
@@ -530,7 +530,7 @@ fn settings_that_cannot_be() {
         it.key_stages = 8;
         it.value_stages = 8;
     }));
-    let refused = forward(device.client(), &inputs, &Options { tuning, ..options }).unwrap_err();
+    let refused = forward(device.client(), &inputs, &options.with_tuning(tuning)).unwrap_err();
     assert!(
         matches!(
             refused,

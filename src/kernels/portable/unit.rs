@@ -1,8 +1,8 @@
-//! A unit's own rows: local arrays, masks on its scores, its outputs.
+//! What a unit holds of a tile: local arrays, masks on its scores, the rows that it writes.
 
 use cubecl::prelude::*;
 
-use super::stage::{Axis, column_at};
+use super::operand::Operand;
 use super::tile::{Tile, owned_column4, place};
 use crate::math::F4;
 use crate::math::layout::store4;
@@ -38,16 +38,22 @@ pub(crate) enum RowsAre {
     Keys,
 }
 
-/// Masks `scores`, `[maps, rows, cols]`.
+/// How the scores of a tile are masked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Masking {
+    pub rows_are: RowsAre,
+    pub maps: usize,
+    pub sides: Sides,
+}
+
+/// Masks `scores`, `[maps, rows, cols]`, of the tile that begins at a row and a column.
 #[cube]
 pub(crate) fn mask(
     scores: &mut Array<f32>,
     band: &Band,
     first_row: usize,
     first_column: usize,
-    #[comptime] rows_are: RowsAre,
-    #[comptime] maps: usize,
-    #[comptime] sides: Sides,
+    #[comptime] masking: Masking,
     #[comptime] tile: Tile,
 ) {
     let (x, y) = place(tile);
@@ -57,11 +63,11 @@ pub(crate) fn mask(
         for j in 0..tile.cols {
             let row = (first_row + y * tile.rows + i) as i32;
             let column = (first_column + x + j * tile.units_x) as i32;
-            let seen = match comptime!(rows_are) {
-                RowsAre::Queries => band.sees(row, column, sides),
-                RowsAre::Keys => band.sees(column, row, sides),
+            let seen = match comptime!(masking.rows_are) {
+                RowsAre::Queries => band.sees(row, column, masking.sides),
+                RowsAre::Keys => band.sees(column, row, masking.sides),
             };
-            hide(scores, seen, i, j, maps, tile);
+            hide(scores, seen, i, j, masking.maps, tile);
         }
     }
 }
@@ -82,24 +88,25 @@ fn hide(
     }
 }
 
-/// Writes a row of the unit's sums, from vector `first` on, to the row of `target` that begins at `start`.
+/// Writes a row of the unit's sums, from vector `first` on and times `factor`, to position `position` of `target`.
 #[cube]
 pub(crate) fn store_row<F: Float, N: Size>(
     target: &mut [Vector<F, N>],
-    start: usize,
-    pair: usize,
+    operand: &Operand,
+    position: usize,
     sums: &Array<F4>,
     factor: f32,
     #[comptime] first: usize,
-    #[comptime] axis: Axis,
     #[comptime] tile: Tile,
 ) {
     let (x, _y) = place(tile);
+    let dim4 = comptime!(operand.axis.dim4);
+    let start = operand.at(position, 0);
     #[unroll]
-    for c in 0..comptime!(tile.owned4(axis.dim4)) {
+    for c in 0..comptime!(tile.owned4(dim4)) {
         let column4 = owned_column4(x, c, tile);
-        if column4 < axis.dim4 {
-            let at = column_at(start, column4, pair, axis);
+        if column4 < dim4 {
+            let at = operand.column(start, column4);
             store4(target, at, sums[comptime!(first + c)] * F4::new(factor));
         }
     }

@@ -1,4 +1,4 @@
-//! Products of register tiles, fed from shared memory.
+//! Dot products in registers.
 
 use cubecl::prelude::*;
 
