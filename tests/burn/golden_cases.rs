@@ -6,7 +6,7 @@ use anyhow::Result;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use diff_flash_attn::Options;
 use diff_flash_attn::burn::{composed, diff_attention};
-use golden::{Case, Computed, ComputedGradients, Operand, Runner};
+use golden::{Case, Computed, ComputedGradients, Makers, Operand, Runner};
 
 use crate::cases::{cube, values};
 
@@ -51,11 +51,9 @@ impl Burn {
             .gamma
             .as_ref()
             .map(|gamma| self.upload([gamma.len()], gamma).require_grad());
-        let options = Options {
-            mask: case.problem.mask,
-            norm: case.problem.norm,
-            ..Options::default()
-        };
+        let options = Options::default()
+            .with_mask(case.problem.mask)
+            .with_norm(case.problem.norm);
         let function = if self.fused {
             diff_attention::<5, V, 3>
         } else {
@@ -83,7 +81,11 @@ impl Burn {
             }
         });
         let output = values(output);
-        Ok(Computed { output, gradients })
+        Ok(Computed {
+            output,
+            gradients,
+            makers: Makers::One("burn"),
+        })
     }
 }
 

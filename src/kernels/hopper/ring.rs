@@ -2,7 +2,8 @@
 
 use cubecl::prelude::*;
 
-use super::ptx::{barrier_arrive, barrier_expect, barrier_wait, descriptor_rows};
+use super::ptx::mbarrier::{barrier_arrive, barrier_expect, barrier_wait};
+use super::ptx::wgmma::descriptor_rows;
 
 /// Where a ring is, and how far one party has gone around it.
 #[derive(CubeType)]

@@ -5,8 +5,8 @@
 
 use cubecl::prelude::*;
 
-use super::fragment::THREADS;
-use super::ptx::{meet_at, pass_by};
+use super::accumulator::THREADS;
+use crate::kernels::warp::ptx::{meet_at, pass_by};
 
 /// Barriers before are those of the whole cube and of the epilogue.
 const FIRST: u32 = 2;

@@ -6,13 +6,14 @@
 use cubecl::prelude::*;
 
 use super::shape::HopperShape;
-use crate::kernels::hopper::fragment::{
-    THREADS, column, first_column, in_lower_row, quad_lane, transpose_quad, upper_row,
+use crate::kernels::hopper::accumulator::{THREADS, upper_row};
+use crate::kernels::warp::fragment::{
+    column, first_column, in_lower_row, quad_lane, transpose_quad,
 };
-use crate::kernels::hopper::ptx::{
+use crate::kernels::warp::ptx::{
     inverse_sqrt, load_shared, load4_shared, meet, pack, quad_sum, store_shared, store4_shared,
 };
-use crate::kernels::hopper::softmax::Softmax;
+use crate::kernels::warp::softmax::Softmax;
 use crate::math::layout::Strides;
 
 /// Where the kernel's outputs, and λ, lie.

@@ -25,14 +25,16 @@ use super::epilogue::{Gain, HopperStrides, Line, finish, write_lse};
 use super::producer::{Sources, Work, produce};
 use super::shape::HopperShape;
 use super::tiles::Tiles;
-use crate::kernels::hopper::fragment::{ROWS, THREADS, upper_row};
-use crate::kernels::hopper::ptx::{
-    barrier_init, barrier_init_fence, cluster_arrive, cluster_wait, set_registers, uniform, wait,
-    wait_after,
+use crate::kernels::hopper::accumulator::{ROWS, THREADS, upper_row};
+use crate::kernels::hopper::ptx::mbarrier::{
+    barrier_init, barrier_init_fence, cluster_arrive, cluster_wait,
 };
-use crate::kernels::hopper::softmax::{Softmax, Visible, weights};
+use crate::kernels::hopper::ptx::set_registers;
+use crate::kernels::hopper::ptx::wgmma::{wait, wait_after};
 use crate::kernels::hopper::turns::Turns;
-use crate::kernels::portable::forward::kernel::ForwardNumbers;
+use crate::kernels::numbers::ForwardNumbers;
+use crate::kernels::warp::ptx::uniform;
+use crate::kernels::warp::softmax::{Softmax, Visible, weights};
 use crate::math::mask::{Band, Bounds};
 
 /// Grid: (query tiles, query heads, batch). `query`, `key` and `value` are tensor maps of rank 5 over batch, row, head,
@@ -247,7 +249,7 @@ fn walk<S: Size, O: Size, P: Size>(
 ) -> Vector<f32, O> {
     let scores = comptime!(shape.scores());
     let outputs = comptime!(shape.outputs());
-    let count = comptime!(scores.registers());
+    let (count, words) = comptime!((scores.registers(), outputs.left_vector()));
     let (sides, half) = comptime!((shape.sides, shape.half));
     let groups = comptime!(shape.settings.consumers);
     let (overlap, take_turns) = comptime!((shape.settings.overlap, shape.settings.turns));
@@ -260,8 +262,9 @@ fn walk<S: Size, O: Size, P: Size>(
         let s = tiles.begin_scores::<S>(shape);
         let s = wait::<S>(s, 0usize, scores);
         tiles.free_keys(shape);
-        let exponentials = softmax.update::<S>(s, visible, work.first_key, scale, count, sides);
-        let mut p = weights::<P>(&exponentials, count, half);
+        let mut x = elements::<S>(s, count);
+        softmax.update(&mut x, visible, work.first_key, scale, count, sides);
+        let mut p = weights(&x, count, words, half).into_vector::<P>();
         let turns = Turns::new(group, work.tiles - 1u32, groups);
         for t in 1..work.tiles {
             if comptime!(take_turns) {
@@ -282,16 +285,28 @@ fn walk<S: Size, O: Size, P: Size>(
             let s = wait::<S>(s, pending, scores);
             tiles.free_keys(shape);
             let first_key = work.first_key + (t * comptime!(shape.settings.keys as u32)) as i32;
-            let exponentials = softmax.update::<S>(s, visible, first_key, scale, count, sides);
+            let mut x = elements::<S>(s, count);
+            softmax.update(&mut x, visible, first_key, scale, count, sides);
             if comptime!(overlap) {
                 sums = wait_after::<O>(sums, softmax.witness(), outputs);
                 tiles.free_values(shape);
             }
             // Not before: these registers are the left operand of the product just awaited.
-            p = weights::<P>(&exponentials, count, half);
+            p = weights(&x, count, words, half).into_vector::<P>();
         }
         sums = tiles.begin_sums::<O, P>(sums, p, softmax.decay(), shape);
         sums = wait::<O>(sums, 0usize, outputs);
     }
     sums
+}
+
+/// The registers of a product that are used.
+#[cube]
+fn elements<N: Size>(product: Vector<f32, N>, #[comptime] count: usize) -> Array<f32> {
+    let mut out = Array::<f32>::new(count);
+    #[unroll]
+    for i in 0..count {
+        out[i] = product.extract(i);
+    }
+    out
 }

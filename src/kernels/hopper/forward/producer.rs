@@ -7,7 +7,9 @@
 use cubecl::prelude::*;
 
 use super::shape::{HopperShape, PANEL};
-use crate::kernels::hopper::ptx::{BoxStart, WHOLE_ROW, barrier_expect, load_box};
+use crate::kernels::hopper::ptx::mbarrier::barrier_expect;
+use crate::kernels::hopper::ptx::tma::{BoxStart, load_box};
+use crate::kernels::hopper::ptx::wgmma::WHOLE_ROW;
 use crate::kernels::hopper::ring::Ring;
 
 /// Tensor maps by address.

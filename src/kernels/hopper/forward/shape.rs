@@ -3,10 +3,11 @@
 //! From the start: the queries of every map, the key rings, the value ring, the norm's row sums; then the barriers. All
 //! tiles are panels of 64 columns, 128 bytes a row, values also of 32; all begin at multiples of 1024.
 
-use crate::kernels::hopper::fragment;
-use crate::kernels::hopper::ptx::{Half, Product, WHOLE_ROW};
+use crate::kernels::hopper::accumulator;
+use crate::kernels::hopper::ptx::wgmma::{Product, WHOLE_ROW};
+use crate::kernels::hopper::settings::HopperSettings;
+use crate::kernels::warp::ptx::Half;
 use crate::math::mask::Sides;
-use crate::tuning::HopperSettings;
 
 /// Columns of a panel: 128 bytes.
 pub(crate) const PANEL: usize = 64;
@@ -64,13 +65,18 @@ impl HopperShape {
         if self.wide { 16 } else { 4 }
     }
 
+    /// Words of two elements that are written together to one row.
+    pub(crate) const fn words(&self) -> usize {
+        self.written() / 4
+    }
+
     pub(crate) const fn threads(&self) -> usize {
-        fragment::THREADS * (self.settings.consumers + 1)
+        accumulator::THREADS * (self.settings.consumers + 1)
     }
 
     /// Queries of a cube. With two maps, each pair of warpgroups has the same 64.
     pub(crate) const fn rows(&self) -> usize {
-        fragment::ROWS * self.settings.consumers / self.maps
+        accumulator::ROWS * self.settings.consumers / self.maps
     }
 
     /// Cubes of a cluster.
@@ -138,7 +144,7 @@ impl HopperShape {
     /// Where the norm's row sums of one warpgroup begin.
     pub(crate) const fn row_sums(&self, map: usize) -> usize {
         let end = self.value_ring() + self.settings.value_stages * self.value_bytes();
-        end + map * fragment::ROWS * size_of::<f32>()
+        end + map * accumulator::ROWS * size_of::<f32>()
     }
 
     pub(crate) const fn data_bytes(&self) -> usize {
@@ -147,7 +153,7 @@ impl HopperShape {
 
     /// Bytes in which one warpgroup hands half of its columns to the other, over tiles that nobody reads any more.
     pub(crate) const fn exchange_bytes(&self) -> usize {
-        fragment::ROWS * self.value_dim / 2 * size_of::<f32>()
+        accumulator::ROWS * self.value_dim / 2 * size_of::<f32>()
     }
 
     /// Shared memory in bytes.

@@ -3,12 +3,13 @@
 use cubecl::prelude::*;
 
 use super::shape::HopperShape;
-use crate::kernels::hopper::fragment::ROWS;
-use crate::kernels::hopper::ptx::{
-    UNIT, accumulate, barrier_wait, descriptor_columns, descriptor_rows, multiply, scale_rows,
+use crate::kernels::hopper::accumulator::ROWS;
+use crate::kernels::hopper::ptx::mbarrier::barrier_wait;
+use crate::kernels::hopper::ptx::wgmma::{
+    UNIT, accumulate, descriptor_columns, descriptor_rows, multiply, scale_rows,
 };
 use crate::kernels::hopper::ring::Ring;
-use crate::kernels::hopper::softmax::Decay;
+use crate::kernels::warp::softmax::Decay;
 
 /// Where one warpgroup's operands are, and how far it has come.
 #[derive(CubeType)]

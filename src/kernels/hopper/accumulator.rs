@@ -1,0 +1,14 @@
+//! Which rows of a product of a warpgroup a thread holds: each of four warps has 16, as a fragment.
+
+use cubecl::prelude::*;
+
+/// Rows of a product of one warpgroup.
+pub(crate) const ROWS: usize = 64;
+/// Threads of a warpgroup.
+pub(crate) const THREADS: usize = 128;
+
+/// The thread's upper row.
+#[cube]
+pub(crate) fn upper_row() -> u32 {
+    (UNIT_POS / 32u32) % 4u32 * 16u32 + UNIT_POS % 32u32 / 4u32
+}

@@ -1,0 +1,215 @@
+//! Online softmax of the scores that a thread holds of a product, and the mask on them.
+
+use cubecl::prelude::*;
+
+use super::fragment::{column, first_column, in_lower_row};
+use super::ptx::{Half, exp2, log2, pack, quad_max, quad_sum, reciprocal};
+use crate::math::mask::{Band, Sides};
+use crate::math::softmax::{FLOOR, MASKED};
+
+/// Running maxima and sums of exponentials of a thread's two rows. Each thread keeps the sums over its own columns.
+#[derive(CubeType)]
+pub(crate) struct Softmax {
+    maxima: Array<f32>,
+    totals: Array<f32>,
+    /// What earlier exponentials of each row decay by.
+    decay: Array<f32>,
+}
+
+/// Factors of a thread's two rows.
+#[derive(CubeType, Clone, Copy)]
+pub(crate) struct Decay {
+    pub upper: f32,
+    pub lower: f32,
+}
+
+#[cube]
+impl Softmax {
+    /// Rows that have seen no key yet.
+    pub fn new() -> Softmax {
+        let mut maxima = Array::<f32>::new(2usize);
+        let mut totals = Array::<f32>::new(2usize);
+        #[unroll]
+        for row in 0..2usize {
+            maxima[row] = FLOOR.runtime();
+            totals[row] = 0.0f32.runtime();
+        }
+        let decay = Array::<f32>::new(2usize);
+        Softmax {
+            maxima,
+            totals,
+            decay,
+        }
+    }
+
+    /// Turns scores into exponentials, base 2 and against the new maxima, which are the old ones if they are greater.
+    pub fn update(
+        &mut self,
+        x: &mut Array<f32>,
+        visible: &Visible,
+        first_key: i32,
+        scale: f32,
+        #[comptime] count: usize,
+        #[comptime] sides: Sides,
+    ) {
+        visible.mask(x, first_key, count, sides);
+        let mut upper = self.maxima[0];
+        let mut lower = self.maxima[1];
+        #[unroll]
+        for i in 0..count {
+            if comptime!(in_lower_row(i)) {
+                lower = max(lower, x[i]);
+            } else {
+                upper = max(upper, x[i]);
+            }
+        }
+        upper = quad_max(upper);
+        lower = quad_max(lower);
+        self.decay[0] = exp2((self.maxima[0] - upper) * scale);
+        self.decay[1] = exp2((self.maxima[1] - lower) * scale);
+        self.maxima[0] = upper;
+        self.maxima[1] = lower;
+        let upper_shift = -upper * scale;
+        let lower_shift = -lower * scale;
+        let mut upper_total = self.totals[0] * self.decay[0];
+        let mut lower_total = self.totals[1] * self.decay[1];
+        #[unroll]
+        for j in 0..comptime!(count / 4) {
+            let i = comptime!(4 * j);
+            x[i] = exp2(fma(x[i], scale, upper_shift));
+            x[i + 1] = exp2(fma(x[i + 1], scale, upper_shift));
+            x[i + 2] = exp2(fma(x[i + 2], scale, lower_shift));
+            x[i + 3] = exp2(fma(x[i + 3], scale, lower_shift));
+            upper_total += x[i] + x[i + 1];
+            lower_total += x[i + 2] + x[i + 3];
+        }
+        self.totals[0] = upper_total;
+        self.totals[1] = lower_total;
+    }
+
+    /// What earlier exponentials decay by.
+    pub fn decay(&self) -> Decay {
+        Decay {
+            upper: self.decay[0],
+            lower: self.decay[1],
+        }
+    }
+
+    /// A number that no exponential of the last update may be missing from, not negative.
+    pub fn witness(&self) -> f32 {
+        self.totals[0] + self.totals[1]
+    }
+
+    /// Sums every row over the threads that share it.
+    pub fn finish(&mut self) {
+        self.totals[0] = quad_sum(self.totals[0]);
+        self.totals[1] = quad_sum(self.totals[1]);
+    }
+
+    /// Factor that makes exponentials probabilities; 0 for a row that has seen no key. After [`Self::finish`].
+    pub fn inverse(&self, #[comptime] row: usize) -> f32 {
+        let total = self.totals[row];
+        select(total > 0.0, reciprocal(total), 0.0f32.runtime())
+    }
+
+    /// Log-sum-exp of a row, or `unseen` if it has seen no key. After [`Self::finish`].
+    pub fn lse(&self, scale: f32, unseen: f32, #[comptime] row: usize) -> f32 {
+        let total = self.totals[row];
+        let lse = (self.maxima[row] * scale + log2(total)) * comptime!(core::f32::consts::LN_2);
+        select(total > 0.0, lse, unseen)
+    }
+}
+
+/// Rounds exponentials to the left operand of a product, two to a word; more words than that are left unset.
+#[cube]
+pub(crate) fn weights(
+    exponentials: &Array<f32>,
+    #[comptime] count: usize,
+    #[comptime] words: usize,
+    #[comptime] half: Half,
+) -> Array<u32> {
+    let mut packed = Array::<u32>::new(words);
+    #[unroll]
+    for i in 0..comptime!(count / 2) {
+        packed[i] = pack(
+            exponentials[comptime!(2 * i)],
+            exponentials[comptime!(2 * i + 1)],
+            half,
+        );
+    }
+    packed
+}
+
+/// Which keys the rows of a thread and of its tile see: the rows of the warps that multiply together.
+#[derive(CubeType, Clone, Copy)]
+pub(crate) struct Visible {
+    /// Keys that all rows of the tile see.
+    inner_start: i32,
+    inner_end: i32,
+    /// Keys that the thread's rows see, counted from its first column.
+    upper_start: i32,
+    upper_end: i32,
+    lower_start: i32,
+    lower_end: i32,
+}
+
+#[cube]
+impl Visible {
+    /// For a tile whose rows are `first..last + 1` and a thread with rows `upper` and `upper + 8`.
+    pub fn new(
+        band: &Band,
+        first: i32,
+        last: i32,
+        upper: i32,
+        #[comptime] sides: Sides,
+    ) -> Visible {
+        let all = band.keys(first, last, sides);
+        let upper_row = band.keys(upper, upper, sides);
+        let lower_row = band.keys(upper + 8, upper + 8, sides);
+        let column = first_column() as i32;
+        Visible {
+            inner_start: all.inner_start,
+            inner_end: all.inner_end,
+            upper_start: upper_row.start - column,
+            upper_end: upper_row.end - column,
+            lower_start: lower_row.start - column,
+            lower_end: lower_row.end - column,
+        }
+    }
+
+    /// Masks the scores of a tile that begins at `first_key`. Only a tile at the edge compares; all warps
+    /// that multiply together agree on that.
+    fn mask(
+        &self,
+        scores: &mut Array<f32>,
+        first_key: i32,
+        #[comptime] count: usize,
+        #[comptime] sides: Sides,
+    ) {
+        let mut edge = first_key + comptime!(2 * count as i32) > self.inner_end;
+        if comptime!(sides.left) {
+            edge = edge || first_key < self.inner_start;
+        }
+        if edge {
+            #[unroll]
+            for i in 0..count {
+                let key = comptime!(column(i) as i32);
+                let end = if comptime!(in_lower_row(i)) {
+                    self.lower_end
+                } else {
+                    self.upper_end
+                };
+                let mut seen = key < end - first_key;
+                if comptime!(sides.left) {
+                    let start = if comptime!(in_lower_row(i)) {
+                        self.lower_start
+                    } else {
+                        self.upper_start
+                    };
+                    seen = seen && key >= start - first_key;
+                }
+                scores[i] = select(seen, scores[i], MASKED.runtime());
+            }
+        }
+    }
+}
