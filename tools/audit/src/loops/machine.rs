@@ -19,6 +19,8 @@ pub(crate) struct Machine {
     pub threads: usize,
 }
 
+/// Multiply-adds of products of warpgroups that a multiprocessor does in a cycle.
+pub(crate) const WARPGROUP_MULTIPLY_ADDS: f64 = 2048.0;
 /// Registers of a multiprocessor.
 pub(crate) const REGISTERS: usize = 65536;
 /// Bytes of shared memory a cycle, of all four schedulers together.
@@ -70,6 +72,25 @@ impl Machine {
             .min(self.threads / threads.max(1))
             .max(1)
     }
+}
+
+/// Cycles of a multiprocessor's tensor cores for some multiply-adds of 16-bit floats: in products of warpgroups, or in those of warps,
+/// with sums of 16 bits or of 32. None if the architecture has no model.
+pub fn tensor_cycles(
+    arch: &str,
+    multiply_adds: u64,
+    warpgroups: bool,
+    half_sums: bool,
+) -> Option<f64> {
+    let machine = Machine::of(arch)?;
+    let faster = half_sums && machine.half_sums_faster;
+    let of_warps = 4.0 * f64::from(machine.multiply_adds) * if faster { 2.0 } else { 1.0 };
+    let rate = if warpgroups {
+        WARPGROUP_MULTIPLY_ADDS
+    } else {
+        of_warps
+    };
+    Some(multiply_adds as f64 / rate)
 }
 
 #[cfg(test)]

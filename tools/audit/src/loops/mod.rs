@@ -4,6 +4,7 @@
 mod class;
 mod flow;
 mod instruction;
+mod item;
 mod listing;
 mod loads;
 mod machine;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
+pub use machine::tensor_cycles;
 pub use nvdisasm::Nvdisasm;
 pub use predict::Prediction;
 pub use report::{ASSUMPTIONS, Report, Row};

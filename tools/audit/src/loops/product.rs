@@ -1,10 +1,7 @@
 //! Products of the tensor cores, and the shared memory that instructions take.
 
 use super::instruction::Instruction;
-use super::machine::Machine;
-
-/// Multiply-adds of a product of a warpgroup that a multiprocessor does in a cycle.
-const WARPGROUP_MULTIPLY_ADDS: f64 = 2048.0;
+use super::machine::{Machine, WARPGROUP_MULTIPLY_ADDS};
 
 /// A product: how long it keeps the tensor core of each scheduler busy, and what it reads of shared memory.
 #[derive(Debug, Clone, Copy, PartialEq)]
