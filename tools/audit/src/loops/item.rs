@@ -3,6 +3,7 @@
 use anyhow::Result;
 use cuda_device::{Nvrtc, Source, source};
 
+use super::machine::Machine;
 use super::{Launch, Nvdisasm, Row, Steady, steady};
 use crate::{Item, Resources};
 
@@ -10,8 +11,9 @@ use crate::{Item, Resources};
 const PRODUCTS: [&str; 3] = ["wgmma.mma_async", "mma.sync", "nvcuda::wmma::mma_sync"];
 
 impl Row {
-    /// The loops of a kernel; none if it has no products of tensor cores.
+    /// The loops of a kernel; none if it has no products of tensor cores, or its architecture no model.
     pub fn of(item: &Item, nvrtc: &Nvrtc, nvdisasm: &Nvdisasm) -> Option<Self> {
+        Machine::of(&item.arch.to_string())?;
         let loops = match source::emit(&*item.kernel, item.arch) {
             Ok(source) if !PRODUCTS.iter().any(|product| source.text.contains(product)) => {
                 return None;
