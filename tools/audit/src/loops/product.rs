@@ -58,11 +58,12 @@ fn warp(instruction: &Instruction, machine: &Machine) -> Option<Product> {
     })
 }
 
-/// Bytes that an ordinary instruction of a warp reads and writes of shared memory, every lane its own.
+/// Bytes that an ordinary instruction of a warp reads and writes of shared memory: every lane its own, but for plain loads. Those read
+/// statistics of rows or columns in the main loop, which lanes share: 128 bytes of them up to 8 bytes a lane.
 pub(crate) fn shared_bytes(instruction: &Instruction) -> (f64, f64) {
     let lanes = 32.0;
     match instruction.base() {
-        "LDS" => (lanes * width(instruction), 0.0),
+        "LDS" => (lanes * width(instruction).max(8.0) / 2.0, 0.0),
         "STS" | "ATOMS" => (0.0, lanes * width(instruction)),
         "LDGSTS" => (0.0, lanes * width(instruction)),
         "LDSM" => (128.0 * matrices(instruction), 0.0),
@@ -125,7 +126,8 @@ mod tests {
         let bytes = |text| shared_bytes(&Instruction::parse(text));
         assert_eq!(bytes("LDSM.16.M88.4 R4, [R2]"), (512.0, 0.0));
         assert_eq!(bytes("LDGSTS.E.BYPASS.128 [R2], [R4.64]"), (0.0, 512.0));
-        assert_eq!(bytes("LDS.64 R4, [R2]"), (256.0, 0.0));
+        assert_eq!(bytes("LDS.64 R4, [R2]"), (128.0, 0.0));
+        assert_eq!(bytes("LDS.128 R4, [R2]"), (256.0, 0.0));
         assert_eq!(bytes("STS R4, [R2]"), (0.0, 128.0));
         assert_eq!(bytes("LDC R4, c[0x0][0x28]"), (0.0, 0.0));
     }
