@@ -1,50 +1,19 @@
 //! A device whose launches are counted: each runs once, in one order of events, and the counts repeat exactly.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use anyhow::Result;
 use cubecl_core::prelude::Client;
 use cubecl_core::server::Handle;
 use cuda_device::{Arch, Nvrtc};
-use ptxsim::{Counts, Traffic};
 
 use crate::device::simulating;
-
-/// The launches so far.
-pub(crate) type Log = Arc<Mutex<Vec<CountedLaunch>>>;
+use crate::launched::{CountedLaunch, Log};
 
 /// A CUDA device that runs in the PTX simulator and counts what its kernels do.
 pub struct Counting {
     client: Client,
     log: Log,
-}
-
-/// A counted launch.
-#[derive(Debug, Clone)]
-pub struct CountedLaunch {
-    /// The kernel's name.
-    pub kernel: String,
-    /// Cubes of the grid.
-    pub grid: [u32; 3],
-    /// Units of a cube.
-    pub cube: [u32; 3],
-    /// Bytes of shared memory that the launch reserves for a cube.
-    pub shared_memory: usize,
-    /// The kernel's tensors, in the order of its arguments; one that it is given twice, once.
-    pub tensors: Vec<Accessed>,
-    /// What it did; its ranges of global memory are those of the tensors.
-    pub counts: Counts,
-}
-
-/// A tensor of a launch, or another buffer.
-#[derive(Debug, Clone, Copy)]
-pub struct Accessed {
-    /// Number of the buffer, see [`buffer`].
-    pub buffer: usize,
-    /// Length in bytes.
-    pub bytes: u64,
-    /// What was read and written of it.
-    pub traffic: Traffic,
 }
 
 /// The number of the buffer that a handle means.

@@ -7,7 +7,7 @@ use cubecl_server::server::{CopyDescriptor, KernelArguments};
 use cuda_device::pretend::{self, Behaviour};
 use cuda_device::{Arch, Kernel, Nvrtc};
 
-use crate::counting::Log;
+use crate::launched::Log;
 use crate::memory::Memory;
 use crate::runner::{Change, Runner};
 

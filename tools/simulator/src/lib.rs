@@ -21,15 +21,17 @@ mod counting;
 mod device;
 #[cfg(target_os = "linux")]
 mod environment;
+mod launched;
 mod memory;
 mod runner;
 
 #[cfg(target_os = "linux")]
 pub use child::{environment, has_driver, with_devices, with_driver};
-pub use counting::{Accessed, CountedLaunch, Counting, buffer};
+pub use counting::{Counting, buffer};
 #[cfg(target_os = "linux")]
 pub use cudriver::{Launched, Settings};
 pub use device::Simulator;
 #[cfg(target_os = "linux")]
 pub use environment::{Environment, settings};
+pub use launched::{Accessed, CountedLaunch};
 pub use ptxsim::{Counts, Kind, Pipe, Product, Traffic};

@@ -10,7 +10,7 @@ use cuda_device::{Arch, Kernel, Nvrtc};
 use ptxsim::{Arg, Buffer, Launch, Mode, Module, Traffic};
 
 use crate::arguments::{arguments, buffers};
-use crate::counting::{Accessed, CountedLaunch, Log};
+use crate::launched::{Accessed, CountedLaunch, Log};
 use crate::memory::Memory;
 
 /// What is done to a kernel's PTX before it runs.

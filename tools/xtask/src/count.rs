@@ -5,7 +5,6 @@ mod table;
 
 use std::path::PathBuf;
 
-use ::audit::loops::tensor_cycles;
 use anyhow::{Context, Result, ensure};
 use checks::catalogue::{Entry, PUBLISHED, entries};
 use cuda_device::{Arch, Nvrtc};
@@ -72,7 +71,7 @@ fn cases(options: &Options) -> Vec<Case> {
     let entries = families.into_iter().flat_map(entries);
     let mut cases: Vec<Case> = entries
         .filter(chosen)
-        .map(|entry| Case::new(entry, options))
+        .map(|entry| Case::new(entry, options.length, [options.heads[0], options.heads[1]]))
         .collect();
     cases.retain(|case| case.to_string().contains(&options.filter));
     cases
@@ -82,20 +81,4 @@ fn chosen(entry: &Entry) -> bool {
     let p = &entry.problem;
     let published = PUBLISHED.contains(&[p.head_dim, p.value_dim]);
     published && p.dtype == DType::BF16 && entry.offset == 0
-}
-
-/// Cycles of the tensor cores of one multiprocessor, if it did everything alone.
-fn cycles(counted: &Counted, arch: &str) -> Option<f64> {
-    let of = |(product, n): (&simulator::Product, &u64)| {
-        use simulator::Kind::{Wgmma, WgmmaRegisters};
-        let warpgroups = matches!(product.kind, Wgmma | WgmmaRegisters);
-        let tf32 = if product.element == "tf32" { 2 } else { 1 };
-        tensor_cycles(
-            arch,
-            tf32 * n * product.multiply_adds(),
-            warpgroups,
-            product.half_sums,
-        )
-    };
-    counted.launch.counts.products.iter().map(of).sum()
 }

@@ -4,7 +4,9 @@ use anyhow::Result;
 use cuda_device::{Nvrtc, Source, source};
 
 use super::machine::Machine;
-use super::{Launch, Nvdisasm, Row, Steady, steady};
+use super::nvdisasm::Nvdisasm;
+use super::report::Row;
+use super::steady::{Launch, Steady, steady};
 use crate::{Item, Resources};
 
 /// What the CUDA C++ of kernels for tensor cores has.

@@ -6,7 +6,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Map, Value, json};
 
 use super::class::CLASSES;
-use super::{Prediction, Steady};
+use super::predict::Prediction;
+use super::steady::Steady;
 
 /// What every number rests on; printed beside them.
 pub const ASSUMPTIONS: [&str; 9] = [
@@ -155,14 +156,6 @@ fn predicted(prediction: Option<&Prediction>) -> [String; 4] {
             percent(p.share),
             p.limit().to_string(),
         ],
-    }
-}
-
-impl Steady {
-    /// Bytes of shared memory read and written in a cycle of the tensor cores.
-    pub fn shared_a_cycle(&self) -> [f64; 2] {
-        let cycles = self.tensor * self.warps as f64;
-        self.shared.map(|bytes| bytes / cycles)
     }
 }
 

@@ -127,7 +127,7 @@ fn directed_rounding() {
             _ => near,
         }
     };
-    let mut rng = common::Rng(5);
+    let mut rng = crate::common::Rng(5);
     let scaled = |v: u32| v as i32 as f32 * 2f32.powi(-20);
     let inputs: Vec<[u32; 3]> = (0..256)
         .map(|_| std::array::from_fn(|_| scaled(rng.bits()).to_bits()))

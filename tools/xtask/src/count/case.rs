@@ -12,8 +12,6 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use simulator::{CountedLaunch, Counting, buffer};
 
-use super::Options;
-
 /// A call.
 pub(super) struct Case {
     entry: Entry,
@@ -32,12 +30,8 @@ pub(super) struct Counted {
 }
 
 impl Case {
-    pub fn new(entry: Entry, options: &Options) -> Self {
-        let heads = [options.heads[0], options.heads[1]];
-        let problem = entry
-            .problem
-            .with_lengths([options.length; 2])
-            .with_heads(heads);
+    pub fn new(entry: Entry, length: usize, heads: [usize; 2]) -> Self {
+        let problem = entry.problem.with_lengths([length; 2]).with_heads(heads);
         Self {
             entry: Entry { problem, ..entry },
         }

@@ -2,12 +2,12 @@
 
 use core::fmt::Write;
 
+use audit::loops::tensor_cycles;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Map, Value, json};
-use simulator::Pipe;
+use simulator::{Kind, Pipe, Product};
 
 use super::case::Counted;
-use super::cycles;
 
 /// What the numbers mean; printed below them.
 const NOTES: [&str; 5] = [
@@ -220,4 +220,19 @@ pub(super) fn json(it: &Counted, arch: &str) -> Value {
         },
         "tensors": tensors.collect::<Vec<_>>(), "global_bytes": moved(it).0, "least_bytes_of_the_call": it.problem.bytes(it.direction),
     })
+}
+
+/// Cycles of the tensor cores of one multiprocessor, if it did everything alone.
+fn cycles(counted: &Counted, arch: &str) -> Option<f64> {
+    let of = |(product, n): (&Product, &u64)| {
+        let warpgroups = matches!(product.kind, Kind::Wgmma | Kind::WgmmaRegisters);
+        let tf32 = if product.element == "tf32" { 2 } else { 1 };
+        tensor_cycles(
+            arch,
+            tf32 * n * product.multiply_adds(),
+            warpgroups,
+            product.half_sums,
+        )
+    };
+    counted.launch.counts.products.iter().map(of).sum()
 }
