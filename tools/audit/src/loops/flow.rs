@@ -37,11 +37,9 @@ fn natural(function: &Function) -> Vec<Loop> {
     let order = postorder(&next);
     let dominators = dominators(&order, &before);
     let mut loops: Vec<Loop> = Vec::new();
-    for at in 0..next.len() {
-        for head in next[at]
-            .iter()
-            .filter(|head| dominates(&dominators, **head, at))
-        {
+    for (at, next) in next.iter().enumerate() {
+        let dominates = |head: &&usize| dominates(&dominators, **head, at);
+        for head in next.iter().filter(dominates) {
             let body = body(*head, at, &before);
             match loops.iter_mut().find(|l| l.head == *head) {
                 Some(known) => known.body.extend(body),

@@ -48,8 +48,9 @@ fn stats(body: &str, launched: Launch) -> Stats {
             swizzle: Swizzle::None,
         })
         .unwrap();
+    let range = p.address..p.address + 4096;
     let launched = Launch {
-        count: launched.count.map(|_| vec![p.address..p.address + 4096]),
+        count: launched.count.map(|_| Vec::from([range])),
         ..launched
     };
     let args = [p.into(), q.into(), map.into()];
