@@ -89,6 +89,7 @@ pub struct Nvrtc {
     headers: Vec<PathBuf>,
     /// Keeps the functions loaded.
     _library: Library,
+    _builtins: Option<Library>,
 }
 
 /// Those of `nvrtc.h`.
@@ -151,6 +152,7 @@ impl Nvrtc {
     /// # Errors
     /// [`NvrtcError::Load`] if it does not load or lacks a function.
     pub fn open(path: &Path, headers: Vec<PathBuf>) -> Result<Self> {
+        let builtins = load_builtins(path);
         let load = || {
             // SAFETY: the file is NVIDIA's library, whose initialisers ask nothing of the caller.
             let library = unsafe { Library::new(path)? };
@@ -169,6 +171,7 @@ impl Nvrtc {
             path: path.into(),
             headers,
             _library: library,
+            _builtins: builtins,
         };
         let (major, minor) = (&mut nvrtc.version.0, &mut nvrtc.version.1);
         // SAFETY: results go to fields.
@@ -308,6 +311,19 @@ impl Nvrtc {
         let text = unsafe { CStr::from_ptr((self.functions.error)(status)) };
         text.to_string_lossy().into_owned()
     }
+}
+
+/// A second file that NVRTC opens by its name when it compiles. The packages of CUDA 13 do not say where it lies, which is
+/// beside the library; one that is loaded already is found.
+fn load_builtins(library: &Path) -> Option<Library> {
+    let files = std::fs::read_dir(library.parent()?).ok()?;
+    let mut names = files.filter_map(|file| Some(file.ok()?.file_name()));
+    let name = names.find(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("libnvrtc-builtins.so")
+    })?;
+    // SAFETY: the file is NVIDIA's as well, and its initialisers ask nothing of the caller.
+    unsafe { Library::new(library.with_file_name(name)) }.ok()
 }
 
 /// A program that is destroyed with its value.
