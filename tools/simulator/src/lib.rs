@@ -17,16 +17,21 @@
 mod arguments;
 #[cfg(target_os = "linux")]
 mod child;
+mod counting;
 mod device;
 #[cfg(target_os = "linux")]
 mod environment;
+mod launched;
 mod memory;
 mod runner;
 
 #[cfg(target_os = "linux")]
 pub use child::{environment, has_driver, with_devices, with_driver};
+pub use counting::{Counting, buffer};
 #[cfg(target_os = "linux")]
 pub use cudriver::{Launched, Settings};
 pub use device::Simulator;
 #[cfg(target_os = "linux")]
 pub use environment::{Environment, settings};
+pub use launched::{Accessed, CountedLaunch};
+pub use ptxsim::{Counts, Kind, Pipe, Product, Traffic};

@@ -1,6 +1,6 @@
 //! Every CUDA kernel through NVIDIA's compiler, which is installed first.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -18,6 +18,15 @@ pub(crate) struct Options {
     /// Architecture to compile for; may be repeated [default: all]
     #[arg(long, value_enum)]
     arch: Vec<Arch>,
+    /// Instead: the steady loops of kernels for tensor cores, and how busy a model says they keep them.
+    #[arg(long)]
+    loops: bool,
+    /// Only kernels with this text in their name or settings.
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Write the loops to this file, as JSON.
+    #[arg(long, value_name = "FILE", requires = "loops")]
+    json: Option<PathBuf>,
     /// Other options of the audit, after `--`; `-- --help` lists them.
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -28,6 +37,15 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut command = command(&setup::wheels(options.nvrtc)?);
     for arch in &options.arch {
         command.args(["--arch", &arch.to_string()]);
+    }
+    if options.loops {
+        command.arg("--loops");
+    }
+    if let Some(filter) = &options.filter {
+        command.args(["--filter", filter]);
+    }
+    if let Some(file) = &options.json {
+        command.arg("--json").arg(file);
     }
     let status = command.args(&options.arguments).status();
     Ok(status.context("cannot start cargo")?.success())

@@ -106,7 +106,7 @@ impl Cluster<'_> {
     }
 
     /// The global side of a copy and the number of bytes.
-    fn source(&self, at: At, bulk: &Bulk) -> R<(Source, usize)> {
+    pub(super) fn source(&self, at: At, bulk: &Bulk) -> R<(Source, usize)> {
         match bulk {
             Bulk::Linear { address, bytes } => Ok((
                 Source::Global(self.address(at, address)),

@@ -11,6 +11,9 @@ use crate::process::{quiet, succeeds};
 use crate::progress::spin;
 use crate::workspace;
 
+/// The disassembler, for `audit --loops`; it reads the machine code of both compilers.
+const NVDISASM: &str = "nvidia-cuda-nvdisasm==13.5.*";
+
 /// Versions of the compiler.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Cuda {
@@ -31,12 +34,14 @@ impl Cuda {
                 "nvidia-cuda-runtime-cu12==12.9.*",
                 "nvidia-cuda-cccl-cu12==12.9.*",
                 "nvidia-cuda-nvcc-cu12==12.9.*",
+                NVDISASM,
             ],
             Cuda::Cuda13 => &[
                 "nvidia-cuda-nvrtc==13.0.*",
                 "nvidia-cuda-runtime==13.0.*",
                 "nvidia-cuda-cccl==13.0.*",
                 "nvidia-cuda-crt==13.0.*",
+                NVDISASM,
             ],
         }
     }
