@@ -35,7 +35,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let wheels = audited.then(setup::cuda_wheels);
 
     let programs = build::programs()?;
-    let mut jobs: Vec<Job> = programs.iter().filter_map(Job::test).collect();
+    let mut jobs: Vec<Job> = programs.iter().flat_map(Job::tests).collect();
     jobs.push(documentation());
     jobs.extend(swiftshader.map(|driver| device_tests(&programs, driver)));
     jobs.extend(wheels.map(|wheels| audit(&programs, wheels)));

@@ -16,6 +16,17 @@ pub(crate) struct Job {
     command: Result<Command>,
 }
 
+/// What is added to a name, and a program's arguments.
+type Share = (&'static str, &'static [&'static str]);
+
+const ALL: [Share; 1] = [("", &[])];
+
+/// A device compiles for one thread at a time. Together these are all tests.
+const DEVICE_SHARES: [Share; 2] = [
+    (": forward_backward", &["forward_backward::"]),
+    (": the rest", &["--skip=forward_backward::"]),
+];
+
 /// How it went.
 pub(crate) struct Outcome {
     pub(crate) tally: Tally,
@@ -30,17 +41,23 @@ impl Job {
         Self { name, command }
     }
 
-    /// Runs a program's tests, if it has any.
-    pub(crate) fn test(program: &Program) -> Option<Self> {
+    /// Runs a program's tests, if it has any; in several processes where one takes long and keeps one core busy.
+    pub(crate) fn tests(program: &Program) -> Vec<Self> {
         let folder = program.folder.strip_prefix(workspace::root());
         let package = folder.unwrap_or(&program.folder).display().to_string();
-        let part = match program.kind {
-            Kind::Binary => return None,
-            Kind::Test => program.target.clone(),
-            Kind::UnitTest => format!("unit tests of {}", program.target),
+        let (part, shares) = match program.kind {
+            Kind::Binary => return vec![],
+            Kind::Test if program.target == "device" => ("device".into(), &DEVICE_SHARES[..]),
+            Kind::Test => (program.target.clone(), &ALL[..]),
+            Kind::UnitTest => (format!("unit tests of {}", program.target), &ALL[..]),
         };
-        let name = format!("{package} {part}");
-        Some(Self::new(name.trim_start(), Ok(program.command())))
+        let share = |(suffix, arguments): &(&str, &[&str])| {
+            let mut command = program.command();
+            command.args(*arguments);
+            let name = format!("{package} {part}{suffix}");
+            Self::new(name.trim_start(), Ok(command))
+        };
+        shares.iter().map(share).collect()
     }
 
     /// Runs it to the end.

@@ -10,10 +10,11 @@ use super::tally::Tally;
 const WORKERS: usize = 2;
 
 /// What takes longest, beginning with the longest; the rest is short.
-const LONGEST: [&str; 6] = [
+const LONGEST: [&str; 7] = [
+    "device: forward_backward",
+    "device: the rest",
     "device on SwiftShader",
     "tools/simulator integration",
-    "device",
     "tests/burn burn_module",
     "CUDA audit",
     "documentation",
