@@ -14,6 +14,7 @@ mod settings;
 mod table;
 #[cfg(feature = "hopper")]
 mod warp;
+mod work;
 
 use core::fmt::{self, Display};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
-use audit::Nvrtc;
+use cuda_device::Nvrtc;
 
 use crate::environment::Environment;
 

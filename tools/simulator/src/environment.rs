@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
-use audit::Nvrtc;
+use cuda_device::Nvrtc;
 
 /// Environment variables of a program that is to run on the simulated driver.
 pub struct Environment {

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use audit::{Arch, Nvrtc};
 use clap::ValueEnum;
+use cuda_device::{Arch, Nvrtc};
 use diff_flash_attn::Client;
 use golden::{Case, Device, Reference, Rounded, Row, Runner};
 use simulator::Simulator;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use audit::Nvrtc;
+use cuda_device::Nvrtc;
 use simulator::Environment;
 
 use crate::{setup, workspace};

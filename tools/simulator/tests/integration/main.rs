@@ -1,0 +1,10 @@
+//! Kernels as CUDA code in the simulator, and whole programs on the simulated driver.
+
+mod device;
+#[cfg(target_os = "linux")]
+mod driver;
+mod faults;
+mod hopper;
+mod mma;
+mod mma_faults;
+mod portable;
