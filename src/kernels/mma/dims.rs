@@ -49,16 +49,6 @@ impl Dims {
         Tile::in_parts(rows, self.value_dim, self.value_parts)
     }
 
-    /// A tile of gradients of the output, of which a warp may want half of the columns.
-    pub(crate) const fn grads(&self, rows: usize) -> Tile {
-        let wanted = if self.splits() {
-            self.value_dim / 2
-        } else {
-            self.value_dim
-        };
-        Tile::divided(rows, self.value_dim, wanted)
-    }
-
     /// The map of a key for one of the query.
     pub(crate) const fn key_map(&self, map: usize) -> usize {
         if self.key_maps == 1 { 0 } else { map }

@@ -149,6 +149,7 @@ fn choose<S>(
     check_problem(problem)?;
     let fitting = |settings: MmaSettings| {
         settings.check()?;
+        check_halves(pass, problem, settings)?;
         let (shape, bytes) = shape(settings)?;
         device.check("bytes of shared memory", bytes, device.shared_memory)?;
         Ok(shape)
@@ -174,13 +175,19 @@ fn no_settings(pass: Pass, d: usize, dv: usize) -> Error {
     ))
 }
 
-fn dims(problem: &Problem, settings: MmaSettings, value_parts: usize) -> Result<Dims> {
-    if settings.splits(problem.maps) && !problem.value_dim.is_multiple_of(2 * FRAGMENT) {
+/// Where two warps share their rows, each finishes half of the value's columns.
+fn check_halves(pass: Pass, problem: &Problem, settings: MmaSettings) -> Result<()> {
+    let halves = pass != Pass::QueryGradient && settings.splits(problem.maps);
+    if halves && !problem.value_dim.is_multiple_of(2 * FRAGMENT) {
         let dv = problem.value_dim;
         return refuse(format!(
-            "{settings}: halves of {dv} columns are no multiple of 16"
+            "{settings}: halves of {dv} columns are no multiples of {FRAGMENT}"
         ));
     }
+    Ok(())
+}
+
+fn dims(problem: &Problem, settings: MmaSettings, value_parts: usize) -> Result<Dims> {
     if !(problem.value_dim / value_parts).is_multiple_of(FRAGMENT) {
         let half = problem.value_dim / value_parts;
         return refuse(format!(

@@ -4,6 +4,12 @@ use cubecl::prelude::*;
 
 use crate::math::mask::Bounds;
 
+/// Of so many tiles, counted from the other end: under a causal mask the last queries work longest, so they start first.
+#[cube]
+pub(crate) fn reversed(position: u32, count: u32) -> u32 {
+    count - 1u32 - position
+}
+
 /// Tiles of `tile` positions that cover what is seen.
 #[cube]
 pub(crate) fn tiles_of(bounds: &Bounds, #[comptime] tile: usize) -> u32 {

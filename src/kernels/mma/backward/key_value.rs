@@ -240,7 +240,7 @@ impl Walk {
         #[comptime] shape: KeyValueShape,
     ) {
         let (tile, threads) = comptime!((shape.dims.settings.tile as u32, shape.dims.threads()));
-        let total = comptime!(shape.planes() * shape.dims.settings.tile);
+        let total = comptime!(shape.planes().count() * shape.dims.settings.tile);
         let heads = CUBE_COUNT_Y * self.group;
         let plane = CUBE_COUNT_Z * heads * self.len;
         let line = (CUBE_POS_Z * heads + head) * self.len;
@@ -373,7 +373,7 @@ impl Walk {
         #[comptime] map: usize,
         #[comptime] shape: KeyValueShape,
     ) {
-        let dims = comptime!(shape.dims);
+        let (dims, planes) = comptime!((shape.dims, shape.planes()));
         let plane = comptime!(4 * dims.settings.tile);
         let start =
             self.stage(t, shape) + comptime!(shape.statistics() as u32) + first_column() * 4u32;
@@ -381,10 +381,10 @@ impl Walk {
         let size!(TWO) = 2;
         #[unroll]
         for block in 0..comptime!(dims.settings.tile / 8) {
-            let skip = comptime!(map * plane + 32 * block);
-            let lse = load2_shared::<TWO>(own, skip);
-            let delta = load2_shared::<TWO>(own, comptime!(dims.maps * plane + skip));
-            let signs = signs(start, comptime!(4 * plane + 32 * block), map, dims);
+            let skip = comptime!(32 * block);
+            let lse = load2_shared::<TWO>(own, comptime!(planes.lse(map) * plane + skip));
+            let delta = load2_shared::<TWO>(own, comptime!(planes.delta(map) * plane + skip));
+            let signs = signs(start, comptime!(planes.lambda() * plane + skip), map, dims);
             #[unroll]
             for e in 0..4usize {
                 let (i, column) = comptime!((4 * block + e, e % 2));

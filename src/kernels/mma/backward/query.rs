@@ -10,8 +10,9 @@ use super::shape::QueryShape;
 use crate::kernels::mma::product::{Accumulation, accumulate, left_operand, scaled, scores, zeros};
 use crate::kernels::mma::ptx::{W4, commit_copies, wait_copies};
 use crate::kernels::mma::tile::{Rows, left_lane, load, right_lane};
-use crate::kernels::mma::walk::{first_of, stage_of, tiles_of};
+use crate::kernels::mma::walk::{first_of, reversed, stage_of, tiles_of};
 use crate::kernels::mma::warp::{thread_row, warp_map, warp_row};
+use crate::kernels::passes::statistics::planes::Planes;
 use crate::kernels::warp::fragment::in_lower_row;
 use crate::kernels::warp::output::{Line, Target};
 use crate::kernels::warp::ptx::exp2;
@@ -51,8 +52,7 @@ pub(crate) fn attention_backward_query_mma<F: Float, W: Size>(
     let tiles = Shared::<[u32]>::new_aligned_slice(comptime!(shape.shared_memory() / 4), 1024usize);
     let memory = generic_to_shared::<u32>(unsafe { tiles.as_ptr_unchecked() });
     let rows = comptime!(dims.rows() as u32);
-    // In descending order: under a causal mask the last queries work longest, so they start first.
-    let first = (CUBE_COUNT_X - 1u32 - CUBE_POS_X) * rows;
+    let first = reversed(CUBE_POS_X, CUBE_COUNT_X) * rows;
     let last = min((first + rows) as i32, band.query_len) - 1;
     let walk = Walk {
         first,
@@ -111,8 +111,9 @@ impl RowStatistics {
         let line = (CUBE_POS_Z * CUBE_COUNT_Y + CUBE_POS_Y) * len;
         let upper = line + min(row, len - 1u32);
         let lower = line + min(row + 8u32, len - 1u32);
-        let lse = map * plane;
-        let delta = (map + comptime!(maps as u32)) * plane;
+        let planes = comptime!(Planes { maps });
+        let lse = (map + comptime!(planes.lse(0) as u32)) * plane;
+        let delta = (map + comptime!(planes.delta(0) as u32)) * plane;
         let base = comptime!(core::f32::consts::LOG2_E);
         let mut out = RowStatistics {
             upper_lse: statistics[(lse + upper) as usize] * base,
@@ -123,7 +124,7 @@ impl RowStatistics {
             lower_sign: 1.0f32.runtime(),
         };
         if comptime!(maps == 2) {
-            let lambda = 4u32 * plane;
+            let lambda = comptime!(planes.lambda() as u32) * plane;
             let (upper, lower) = (
                 statistics[(lambda + upper) as usize],
                 statistics[(lambda + lower) as usize],

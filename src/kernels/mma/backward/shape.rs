@@ -2,6 +2,7 @@
 
 use crate::kernels::mma::dims::Dims;
 use crate::kernels::mma::tile::Tile;
+use crate::kernels::passes::statistics::planes::Planes;
 use crate::kernels::warp::output::Writing;
 
 /// The kernel for the query's gradient. In shared memory are the queries of every map and the gradients of their outputs, then
@@ -19,7 +20,7 @@ impl QueryShape {
     }
 
     pub(crate) const fn grad(&self) -> Tile {
-        self.dims.grads(self.dims.rows())
+        Tile::new(self.dims.rows(), self.dims.value_dim)
     }
 
     pub(crate) const fn key(&self) -> Tile {
@@ -87,8 +88,10 @@ impl KeyValueShape {
         self.dims.heads(self.dims.settings.tile)
     }
 
+    /// A tile of gradients of the output, of which a warp may want half of the columns.
     pub(crate) const fn grad(&self) -> Tile {
-        self.dims.grads(self.dims.settings.tile)
+        let dims = &self.dims;
+        Tile::divided(dims.settings.tile, dims.value_dim, self.kept_values())
     }
 
     pub(crate) const fn key_writing(&self) -> Writing {
@@ -123,9 +126,11 @@ impl KeyValueShape {
         }
     }
 
-    /// Statistics of a query: log-sum-exp and δ of each map, and λ.
-    pub(crate) const fn planes(&self) -> usize {
-        if self.dims.maps == 2 { 5 } else { 2 }
+    /// Statistics of a query.
+    pub(crate) const fn planes(&self) -> Planes {
+        Planes {
+            maps: self.dims.maps,
+        }
     }
 
     /// Where the values begin.
@@ -150,7 +155,7 @@ impl KeyValueShape {
 
     /// Bytes of a stage, which begins at a multiple of 128.
     pub(crate) const fn stage(&self) -> usize {
-        let statistics = self.planes() * self.dims.settings.tile * size_of::<f32>();
+        let statistics = self.planes().count() * self.dims.settings.tile * size_of::<f32>();
         (self.statistics() + statistics).next_multiple_of(128)
     }
 

@@ -21,7 +21,7 @@ use crate::kernels::mma::dims::Dims;
 use crate::kernels::mma::product::{accumulate, left_operand, scale_rows, scores, zeros};
 use crate::kernels::mma::ptx::{W4, commit_copies, wait_copies};
 use crate::kernels::mma::tile::{Rows, left_lane, load, right_lane};
-use crate::kernels::mma::walk::{first_of, stage_of, tiles_of};
+use crate::kernels::mma::walk::{first_of, reversed, stage_of, tiles_of};
 use crate::kernels::mma::warp::{thread_row, warp_map, warp_row};
 use crate::kernels::numbers::ForwardNumbers;
 use crate::kernels::warp::output::Line;
@@ -66,8 +66,7 @@ pub(crate) fn attention_forward_mma<F: Float, W: Size>(
     let rows = comptime!(shape.dims.rows() as u32);
     let sides = comptime!(shape.dims.sides);
 
-    // In descending order: under a causal mask the last queries work longest, so they start first.
-    let first = (CUBE_COUNT_X - 1u32 - CUBE_POS_X) * rows;
+    let first = reversed(CUBE_POS_X, CUBE_COUNT_X) * rows;
     let last = min((first + rows) as i32, band.query_len) - 1;
     let bounds = band.keys(first as i32, last, sides);
     let walk = Walk {

@@ -1,8 +1,8 @@
 //! The kernels for `mma.sync` with one fault at a time: no broken copy may pass for the kernel.
 
-use cuda_device::Arch;
 use checks::cases::Case;
 use checks::device::{Layout, checks, inputs, options, run};
+use cuda_device::Arch;
 use diff_flash_attn::tuning::{Family, MmaSettings, Pass};
 use diff_flash_attn::{DType, Error, Mask, Problem, Tensor, Tuning, backward, forward};
 use simulator::Simulator;
@@ -35,7 +35,10 @@ fn case() -> Case {
 /// Output and gradients, or what the simulator reports.
 fn results(device: &Simulator) -> Result<Vec<f32>, Error> {
     let (client, case) = (device.client(), case());
-    let (inputs, options) = (inputs(client, &case, Layout::Interleaved), options(&case, tuning()));
+    let (inputs, options) = (
+        inputs(client, &case, Layout::Interleaved),
+        options(&case, tuning()),
+    );
     let result = forward(client, &inputs, &options)?;
     let mut all = result.output.to_f32(client)?;
     let saved = result.saved.expect("asked for");
@@ -60,7 +63,12 @@ fn each_is_missed(kernel: &'static str, pattern: &'static str, kept: usize, word
 }
 
 /// How many such lines there are, after the one of this `number` was missed.
-fn misses(kernel: &'static str, pattern: &'static str, number: usize, words: &[&str]) -> Option<usize> {
+fn misses(
+    kernel: &'static str,
+    pattern: &'static str,
+    number: usize,
+    words: &[&str],
+) -> Option<usize> {
     let (send, lines) = std::sync::mpsc::channel();
     let change = move |ptx: String| {
         if !ptx.contains(kernel) {
@@ -141,6 +149,11 @@ fn a_mask_that_is_one_key_off() {
     case.problem = case.problem.with_mask(right(1));
     let ours = run(device.client(), &case, Layout::Interleaved, tuning());
     case.problem = case.problem.with_mask(right(0));
-    let missed = checks(&case, &ours).into_iter().filter(|check| !check.passes());
-    assert!(missed.count() >= 5, "the output, log-sum-exps and gradients of query, key and value");
+    let missed = checks(&case, &ours)
+        .into_iter()
+        .filter(|check| !check.passes());
+    assert!(
+        missed.count() >= 5,
+        "the output, log-sum-exps and gradients of query, key and value"
+    );
 }
