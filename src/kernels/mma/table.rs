@@ -25,8 +25,9 @@ const fn row(
     }
 }
 
-/// All default settings: those of which `tools/audit` finds that no register is spilled, with 99 KiB of shared memory at
-/// most, which every device of the family has. The first row that covers the problem is taken. They await a measurement.
+/// All default settings: those of which `tools/audit` finds that no register is spilled. The first row that covers the problem
+/// and whose shared memory the device has is taken; for every problem there is one of at most 99 KiB, which all devices of the
+/// family have. They await a measurement.
 #[rustfmt::skip]
 pub(super) const TABLE: &[Row<MmaSettings>] = &[
     //  pass          maps d    dv     tile warps stages split
@@ -51,8 +52,9 @@ pub(super) const TABLE: &[Row<MmaSettings>] = &[
     row(KeyValueGradient, 1, [ 64, 128], [32, 4, 2], false),
     row(KeyValueGradient, 1, [128, 128], [32, 4, 1], false),
     row(KeyValueGradient, 1, [128, 256], [16, 4, 1], false),
-    row(KeyValueGradient, 2, [ 64, 128], [32, 8, 2], true),
+    row(KeyValueGradient, 2, [ 64, 128], [32, 4, 1], false),
     row(KeyValueGradient, 2, [128, 128], [32, 8, 1], true),
+    row(KeyValueGradient, 2, [128, 256], [32, 8, 1], true),
     row(KeyValueGradient, 2, [128, 256], [16, 8, 1], true),
     row(KeyValueGradient, 2, [192, 128], [16, 8, 1], true),
     row(KeyValueGradient, 2, [256, 256], [16, 4, 1], true),
