@@ -155,7 +155,7 @@ pub(crate) fn load<F: Float>(
     #[comptime] tile: Tile,
     #[comptime] threads: usize,
 ) {
-    if comptime!(tile.panel_pieces() % threads == 0) {
+    if comptime!(tile.panel_pieces().is_multiple_of(threads)) {
         load_panels(from, rows, first, to, tile, threads);
     } else {
         load_pieces(from, rows, first, to, tile, threads);
@@ -224,9 +224,12 @@ fn load_pieces<F: Float>(
         let bytes = select(position < rows.len, 16u32, 0u32);
         let at =
             to + panel * comptime!((tile.rows * tile.pitch()) as u32) + place(row, piece, tile);
-        if comptime!((i + 1) * threads <= total) {
-            copy16::<F>(from, index, bytes, at, 0usize);
-        } else if number < comptime!(total as u32) {
+        let exists = if comptime!((i + 1) * threads <= total) {
+            true.runtime()
+        } else {
+            number < comptime!(total as u32)
+        };
+        if exists {
             copy16::<F>(from, index, bytes, at, 0usize);
         }
     }

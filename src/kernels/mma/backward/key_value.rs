@@ -62,6 +62,7 @@ pub(crate) fn attention_backward_key_value_mma<F: Float, K: Size, V: Size>(
     let bounds = band.queries(first as i32, last, dims.sides);
     let tiles = tiles_of(&bounds, dims.settings.tile);
     let walk = Walk {
+        shape,
         first,
         bounds,
         tiles,
@@ -75,16 +76,8 @@ pub(crate) fn attention_backward_key_value_mma<F: Float, K: Size, V: Size>(
     let mut keys = zeros(comptime!(shape.kept_keys() * dims.head_dim / 8));
     let mut values = zeros(comptime!(shape.kept_values() / 8));
     if walk.count > 0u32 {
-        walk.load_keys(key, value, band.key_len as u32, shape);
-        walk.go(
-            &mut keys,
-            &mut values,
-            query,
-            grad,
-            statistics,
-            &band,
-            shape,
-        );
+        walk.load_keys(key, value, band.key_len as u32);
+        walk.go(&mut keys, &mut values, query, grad, statistics, &band);
     }
     let line = Line {
         batch: CUBE_POS_Z,
@@ -93,7 +86,7 @@ pub(crate) fn attention_backward_key_value_mma<F: Float, K: Size, V: Size>(
         len: band.key_len as u32,
     };
     if comptime!(dims.splits() && dims.key_maps == 1) {
-        walk.add_others(&mut keys, shape);
+        walk.add_others(&mut keys);
     }
     write_keys::<K>(grad_key, &keys, &walk.at.grad_key, &line, scale, shape);
     write_values::<V>(grad_value, &values, &walk.at.grad_value, &line, shape);
@@ -152,6 +145,8 @@ fn write_values<V: Size>(
 /// The walk of a cube along the queries of its keys, head after head of the group.
 #[derive(CubeType, Clone, Copy)]
 struct Walk {
+    #[cube(comptime)]
+    shape: KeyValueShape,
     /// First key.
     first: u32,
     bounds: Bounds,
@@ -170,13 +165,8 @@ struct Walk {
 #[cube]
 impl Walk {
     /// Begins to load the keys of every map and the values.
-    fn load_keys<F: Float>(
-        &self,
-        key: &[F],
-        value: &[F],
-        len: u32,
-        #[comptime] shape: KeyValueShape,
-    ) {
+    fn load_keys<F: Float>(&self, key: &[F], value: &[F], len: u32) {
+        let shape = comptime!(self.shape);
         let threads = comptime!(shape.dims.threads());
         #[unroll]
         for map in 0..shape.dims.key_maps {
@@ -191,30 +181,26 @@ impl Walk {
     }
 
     /// Address of the stage of tile `t`.
-    fn stage(&self, t: u32, #[comptime] shape: KeyValueShape) -> u32 {
+    fn stage(&self, t: u32) -> u32 {
+        let shape = comptime!(self.shape);
         let stage = stage_of(t, shape.dims.settings.stages) * comptime!(shape.stage() as u32);
         self.memory + comptime!(shape.stages() as u32) + stage
     }
 
     /// First query of tile `t`.
-    fn first_query(&self, t: u32, #[comptime] shape: KeyValueShape) -> u32 {
+    fn first_query(&self, t: u32) -> u32 {
+        let shape = comptime!(self.shape);
         first_of(&self.bounds, t % self.tiles, shape.dims.settings.tile)
     }
 
     /// Begins to load queries of every map, gradients of outputs and statistics of tile `t`, if there is one, as a group.
-    fn load_tile<F: Float>(
-        &self,
-        query: &[F],
-        grad: &[F],
-        statistics: &[f32],
-        t: u32,
-        #[comptime] shape: KeyValueShape,
-    ) {
+    fn load_tile<F: Float>(&self, query: &[F], grad: &[F], statistics: &[f32], t: u32) {
+        let shape = comptime!(self.shape);
         if t < self.count {
             let threads = comptime!(shape.dims.threads());
             let head = CUBE_POS_Y * self.group + t / self.tiles;
-            let first = self.first_query(t, shape);
-            let stage = self.stage(t, shape);
+            let first = self.first_query(t);
+            let stage = self.stage(t);
             #[unroll]
             for map in 0..shape.dims.maps {
                 let number = comptime!(map as u32).runtime();
@@ -225,20 +211,14 @@ impl Walk {
             let rows = Rows::of_map(&self.at.grad, CUBE_POS_Z, head, 0u32, self.len);
             let to = stage + comptime!(shape.grads() as u32);
             load(grad, &rows, first, to, shape.grad(), threads);
-            self.load_statistics(statistics, head, first, stage, shape);
+            self.load_statistics(statistics, head, first, stage);
         }
         commit_copies();
     }
 
     /// The statistics of a tile, plane by plane.
-    fn load_statistics(
-        &self,
-        statistics: &[f32],
-        head: u32,
-        first: u32,
-        stage: u32,
-        #[comptime] shape: KeyValueShape,
-    ) {
+    fn load_statistics(&self, statistics: &[f32], head: u32, first: u32, stage: u32) {
+        let shape = comptime!(self.shape);
         let (tile, threads) = comptime!((shape.dims.settings.tile as u32, shape.dims.threads()));
         let total = comptime!(shape.planes().count() * shape.dims.settings.tile);
         let heads = CUBE_COUNT_Y * self.group;
@@ -267,36 +247,37 @@ impl Walk {
         grad: &[F],
         statistics: &[f32],
         band: &Band,
-        #[comptime] shape: KeyValueShape,
     ) {
+        let shape = comptime!(self.shape);
         let dims = comptime!(shape.dims);
         let (stages, count) = comptime!((dims.settings.stages, dims.settings.tile / 2));
         #[unroll]
         for stage in 0..stages {
             let t = comptime!(stage as u32).runtime();
-            self.load_tile(query, grad, statistics, t, shape);
+            self.load_tile(query, grad, statistics, t);
         }
-        let visible = self.visible(band, shape);
+        let visible = self.visible(band);
         for t in 0..self.count {
             wait_copies(comptime!(stages - 1));
             sync_cube();
-            let weights = self.grad_weights(t, shape);
+            let weights = self.grad_weights(t);
             let mut combined = Array::<f32>::new(count);
-            self.add_map(keys, &mut combined, &weights, &visible, t, 0usize, shape);
+            self.add_map(keys, &mut combined, &weights, &visible, t, 0usize);
             if comptime!(dims.warp_maps() == 2) {
-                self.add_map(keys, &mut combined, &weights, &visible, t, 1usize, shape);
+                self.add_map(keys, &mut combined, &weights, &visible, t, 1usize);
             }
             if comptime!(dims.splits()) {
-                self.combine(&mut combined, shape);
+                self.combine(&mut combined);
             }
-            self.add_values(values, &combined, t, shape);
+            self.add_values(values, &combined, t);
             sync_cube();
-            self.load_tile(query, grad, statistics, t + comptime!(stages as u32), shape);
+            self.load_tile(query, grad, statistics, t + comptime!(stages as u32));
         }
     }
 
     /// Which queries see the warp's keys.
-    fn visible(&self, band: &Band, #[comptime] shape: KeyValueShape) -> Visible {
+    fn visible(&self, band: &Band) -> Visible {
+        let shape = comptime!(self.shape);
         let sides = comptime!(shape.dims.sides);
         let first = (self.first + warp_row(shape.dims)) as i32;
         let last = min(first + 16, band.key_len) - 1;
@@ -308,10 +289,11 @@ impl Walk {
     }
 
     /// `dPᵀ = V dOᵀ` of tile `t`.
-    fn grad_weights(&self, t: u32, #[comptime] shape: KeyValueShape) -> Array<f32> {
+    fn grad_weights(&self, t: u32) -> Array<f32> {
+        let shape = comptime!(self.shape);
         let (value, grad) = comptime!((shape.value(), shape.grad()));
         let values = self.memory + comptime!(shape.values() as u32);
-        let grads = self.stage(t, shape) + comptime!(shape.grads() as u32);
+        let grads = self.stage(t) + comptime!(shape.grads() as u32);
         let left = left_lane(values, warp_row(shape.dims), value);
         scores(left, right_lane(grads, grad), value, grad, shape.dims.half)
     }
@@ -325,19 +307,19 @@ impl Walk {
         visible: &Visible,
         t: u32,
         #[comptime] map: usize,
-        #[comptime] shape: KeyValueShape,
     ) {
+        let shape = comptime!(self.shape);
         let dims = comptime!(shape.dims);
         let (key, query) = comptime!((shape.key(), shape.query()));
         let keys = self.memory
             + comptime!((dims.key_map(map) * key.bytes()) as u32)
             + warp_map(dims) * comptime!((dims.key_map(1) * key.bytes()) as u32);
-        let queries = self.stage(t, shape)
+        let queries = self.stage(t)
             + comptime!((map * query.bytes()) as u32)
             + warp_map(dims) * comptime!(query.bytes() as u32);
         let left = left_lane(keys, warp_row(dims), key);
         let mut x = scores(left, right_lane(queries, query), key, query, dims.half);
-        let (first, count) = (self.first_query(t, shape) as i32, comptime!(query.rows / 2));
+        let (first, count) = (self.first_query(t) as i32, comptime!(query.rows / 2));
         // Before queries are those that the keys are after.
         let ends = comptime!(Sides {
             left: dims.sides.right,
@@ -346,7 +328,7 @@ impl Walk {
         if visible.is_edge(first, count, ends) {
             visible.hide(&mut x, first, count, ends);
         }
-        self.gradients(&mut x, combined, weights, t, map, shape);
+        self.gradients(&mut x, combined, weights, t, map);
         let mut left = Array::<W4>::new(comptime!(query.rows / 16));
         left_operand(&mut left, &x, 0usize, comptime!(query.rows / 8), dims.half);
         let product = comptime!(Accumulation {
@@ -371,12 +353,11 @@ impl Walk {
         weights: &Array<f32>,
         t: u32,
         #[comptime] map: usize,
-        #[comptime] shape: KeyValueShape,
     ) {
+        let shape = comptime!(self.shape);
         let (dims, planes) = comptime!((shape.dims, shape.planes()));
         let plane = comptime!(4 * dims.settings.tile);
-        let start =
-            self.stage(t, shape) + comptime!(shape.statistics() as u32) + first_column() * 4u32;
+        let start = self.stage(t) + comptime!(shape.statistics() as u32) + first_column() * 4u32;
         let own = start + warp_map(dims) * comptime!(plane as u32);
         let size!(TWO) = 2;
         #[unroll]
@@ -401,7 +382,8 @@ impl Walk {
     }
 
     /// Adds the weights of the other map, which another warp has.
-    fn combine(&self, combined: &mut Array<f32>, #[comptime] shape: KeyValueShape) {
+    fn combine(&self, combined: &mut Array<f32>) {
+        let shape = comptime!(self.shape);
         let size!(FOUR) = 4;
         let warp = uniform(UNIT_POS / 32u32);
         let bytes = comptime!(shape.exchange_bytes() as u32);
@@ -431,13 +413,8 @@ impl Walk {
     }
 
     /// Adds `Pᵀ dO` of tile `t` in the columns that the warp sums.
-    fn add_values(
-        &self,
-        sums: &mut Array<F4>,
-        combined: &Array<f32>,
-        t: u32,
-        #[comptime] shape: KeyValueShape,
-    ) {
+    fn add_values(&self, sums: &mut Array<F4>, combined: &Array<f32>, t: u32) {
+        let shape = comptime!(self.shape);
         let (dims, grad) = comptime!((shape.dims, shape.grad()));
         let mut left = Array::<W4>::new(comptime!(grad.rows / 16));
         left_operand(
@@ -448,7 +425,7 @@ impl Walk {
             dims.half,
         );
         let half = comptime!((2 * grad.rows * shape.kept_values()) as u32);
-        let grads = self.stage(t, shape) + comptime!(shape.grads() as u32) + warp_map(dims) * half;
+        let grads = self.stage(t) + comptime!(shape.grads() as u32) + warp_map(dims) * half;
         let product = comptime!(Accumulation {
             first: 0,
             maps: 1,
@@ -461,7 +438,8 @@ impl Walk {
 
     /// Adds the gradients of the key that the other warp of the pair has, where both maps share it; over tiles that nobody
     /// reads any more.
-    fn add_others(&self, sums: &mut Array<F4>, #[comptime] shape: KeyValueShape) {
+    fn add_others(&self, sums: &mut Array<F4>) {
+        let shape = comptime!(self.shape);
         let warp = UNIT_POS / 32u32;
         let bytes = comptime!((64 * shape.dims.head_dim) as u32);
         let start = self.memory + warp / 2u32 * bytes + UNIT_POS % 32u32 * 16u32;
@@ -483,8 +461,7 @@ impl Walk {
         sync_cube();
         #[unroll]
         for block in 0..comptime!(shape.dims.head_dim / 8) {
-            sums[block] =
-                sums[block] + load4_shared::<Const<4>>(start + comptime!(512 * block as u32));
+            sums[block] += load4_shared::<Const<4>>(start + comptime!(512 * block as u32));
         }
     }
 }

@@ -55,6 +55,7 @@ pub(crate) fn attention_backward_query_mma<F: Float, W: Size>(
     let first = reversed(CUBE_POS_X, CUBE_COUNT_X) * rows;
     let last = min((first + rows) as i32, band.query_len) - 1;
     let walk = Walk {
+        shape,
         first,
         bounds: band.keys(first as i32, last, dims.sides),
         memory,
@@ -66,8 +67,8 @@ pub(crate) fn attention_backward_query_mma<F: Float, W: Size>(
     let mut sums = zeros(comptime!(dims.warp_maps() * dims.head_dim / 8));
     let count = tiles_of(&walk.bounds, dims.settings.tile);
     if count > 0u32 {
-        walk.load_queries(query, grad, band.query_len as u32, shape);
-        walk.go(&mut sums, key, value, statistics, &band, count, shape);
+        walk.load_queries(query, grad, band.query_len as u32);
+        walk.go(&mut sums, key, value, statistics, &band, count);
     }
     let line = Line {
         batch: CUBE_POS_Z,
@@ -169,6 +170,8 @@ impl RowStatistics {
 /// The walk of a cube along the keys of its queries.
 #[derive(CubeType, Clone, Copy)]
 struct Walk {
+    #[cube(comptime)]
+    shape: QueryShape,
     /// First query.
     first: u32,
     bounds: Bounds,
@@ -184,13 +187,8 @@ struct Walk {
 #[cube]
 impl Walk {
     /// Begins to load the queries of every map and the gradients of their outputs.
-    fn load_queries<F: Float>(
-        &self,
-        query: &[F],
-        grad: &[F],
-        len: u32,
-        #[comptime] shape: QueryShape,
-    ) {
+    fn load_queries<F: Float>(&self, query: &[F], grad: &[F], len: u32) {
+        let shape = comptime!(self.shape);
         let threads = comptime!(shape.dims.threads());
         #[unroll]
         for map in 0..shape.dims.maps {
@@ -205,24 +203,19 @@ impl Walk {
     }
 
     /// Address of the stage of tile `t`.
-    fn stage(&self, t: u32, #[comptime] shape: QueryShape) -> u32 {
+    fn stage(&self, t: u32) -> u32 {
+        let shape = comptime!(self.shape);
         let stage = stage_of(t, shape.dims.settings.stages) * comptime!(shape.stage() as u32);
         self.memory + comptime!(shape.stages() as u32) + stage
     }
 
     /// Begins to load keys and values of tile `t`, if there is one, as a group.
-    fn load_tile<F: Float>(
-        &self,
-        key: &[F],
-        value: &[F],
-        t: u32,
-        count: u32,
-        #[comptime] shape: QueryShape,
-    ) {
+    fn load_tile<F: Float>(&self, key: &[F], value: &[F], t: u32, count: u32) {
+        let shape = comptime!(self.shape);
         if t < count {
             let threads = comptime!(shape.dims.threads());
             let first = first_of(&self.bounds, t, shape.dims.settings.tile);
-            let stage = self.stage(t, shape);
+            let stage = self.stage(t);
             #[unroll]
             for map in 0..shape.dims.key_maps {
                 let number = comptime!(map as u32).runtime();
@@ -246,15 +239,15 @@ impl Walk {
         statistics: &[f32],
         band: &Band,
         count: u32,
-        #[comptime] shape: QueryShape,
     ) {
+        let shape = comptime!(self.shape);
         let dims = comptime!(shape.dims);
         let stages = comptime!(dims.settings.stages);
         #[unroll]
         for stage in 0..stages {
-            self.load_tile(key, value, comptime!(stage as u32).runtime(), count, shape);
+            self.load_tile(key, value, comptime!(stage as u32).runtime(), count);
         }
-        let visible = self.visible(band, dims.sides, shape);
+        let visible = self.visible(band, dims.sides);
         let row = self.first + thread_row(dims);
         let (len, maps) = (band.query_len as u32, comptime!(dims.maps));
         let map = warp_map(dims);
@@ -264,23 +257,19 @@ impl Walk {
         for t in 0..count {
             wait_copies(comptime!(stages - 1));
             sync_cube();
-            let weights = self.grad_weights(t, shape);
-            self.add_map(sums, &weights, &first, &visible, t, 0usize, shape);
+            let weights = self.grad_weights(t);
+            self.add_map(sums, &weights, &first, &visible, t, 0usize);
             if comptime!(dims.warp_maps() == 2) {
-                self.add_map(sums, &weights, &second, &visible, t, 1usize, shape);
+                self.add_map(sums, &weights, &second, &visible, t, 1usize);
             }
             sync_cube();
-            self.load_tile(key, value, t + comptime!(stages as u32), count, shape);
+            self.load_tile(key, value, t + comptime!(stages as u32), count);
         }
     }
 
     /// What the warp's rows see.
-    fn visible(
-        &self,
-        band: &Band,
-        #[comptime] sides: Sides,
-        #[comptime] shape: QueryShape,
-    ) -> Visible {
+    fn visible(&self, band: &Band, #[comptime] sides: Sides) -> Visible {
+        let shape = comptime!(self.shape);
         let first = (self.first + warp_row(shape.dims)) as i32;
         let last = min(first + 16, band.query_len) - 1;
         let upper = (self.first + thread_row(shape.dims)) as i32;
@@ -288,10 +277,11 @@ impl Walk {
     }
 
     /// `dP = dO Vᵀ` of tile `t`.
-    fn grad_weights(&self, t: u32, #[comptime] shape: QueryShape) -> Array<f32> {
+    fn grad_weights(&self, t: u32) -> Array<f32> {
+        let shape = comptime!(self.shape);
         let (grad, value) = comptime!((shape.grad(), shape.value()));
         let grads = self.memory + comptime!(shape.grads() as u32);
-        let values = self.stage(t, shape) + comptime!(shape.values() as u32);
+        let values = self.stage(t) + comptime!(shape.values() as u32);
         let left = left_lane(grads, warp_row(shape.dims), grad);
         scores(
             left,
@@ -311,14 +301,14 @@ impl Walk {
         visible: &Visible,
         t: u32,
         #[comptime] map: usize,
-        #[comptime] shape: QueryShape,
     ) {
+        let shape = comptime!(self.shape);
         let dims = comptime!(shape.dims);
         let (query, key) = comptime!((shape.query(), shape.key()));
         let queries = self.memory
             + comptime!((map * query.bytes()) as u32)
             + warp_map(dims) * comptime!(query.bytes() as u32);
-        let keys = self.stage(t, shape)
+        let keys = self.stage(t)
             + comptime!((dims.key_map(map) * key.bytes()) as u32)
             + warp_map(dims) * comptime!((dims.key_map(1) * key.bytes()) as u32);
         let left = left_lane(queries, warp_row(dims), query);

@@ -70,31 +70,24 @@ pub(crate) fn attention_forward_mma<F: Float, W: Size>(
     let last = min((first + rows) as i32, band.query_len) - 1;
     let bounds = band.keys(first as i32, last, sides);
     let walk = Walk {
+        shape,
         first,
         bounds,
         memory,
         scale: numbers.scale * comptime!(core::f32::consts::LOG2_E),
+        sources: Sources::new(&at, &band, CUBE_POS_Y / numbers.group, shape),
+        band,
     };
-    let sources = Sources::new(&at, &band, CUBE_POS_Y / numbers.group, shape);
     let mut signal = Softmax::new();
     let mut noise = Softmax::new();
-    let sums = walk.go(
-        query,
-        key,
-        value,
-        &sources,
-        &band,
-        &mut signal,
-        &mut noise,
-        shape,
-    );
+    let sums = walk.go(query, key, value, &mut signal, &mut noise);
     // Nobody reads a tile any more: warps may exchange through them.
     sync_cube();
     let line = Line {
         batch: CUBE_POS_Z,
         head: CUBE_POS_Y,
         row: first + thread_row(shape.dims),
-        len: band.query_len as u32,
+        len: walk.band.query_len as u32,
     };
     let mut outputs = Outputs {
         signal,
@@ -152,12 +145,16 @@ impl Sources {
 /// The walk of a cube along the keys of its queries.
 #[derive(CubeType, Clone, Copy)]
 struct Walk {
+    #[cube(comptime)]
+    shape: MmaForwardShape,
     /// First query.
     first: u32,
     bounds: Bounds,
     memory: u32,
     /// Of scores, for exponentials of base 2.
     scale: f32,
+    sources: Sources,
+    band: Band,
 }
 
 #[cube]
@@ -168,59 +165,39 @@ impl Walk {
         query: &[F],
         key: &[F],
         value: &[F],
-        sources: &Sources,
-        band: &Band,
         signal: &mut Softmax,
         noise: &mut Softmax,
-        #[comptime] shape: MmaForwardShape,
     ) -> Array<F4> {
+        let shape = comptime!(self.shape);
         let dims = comptime!(shape.dims);
         let (stages, tile) = comptime!((dims.settings.stages, dims.settings.tile));
         let mut sums = zeros(comptime!(dims.warp_maps() * dims.value_dim / 8));
         let tiles = tiles_of(&self.bounds, tile);
         if tiles > 0u32 {
-            let visible = self.visible(band, dims);
-            self.load_queries(query, sources, shape);
+            let visible = self.visible(dims);
+            self.load_queries(query);
             #[unroll]
             for stage in 0..stages {
-                self.load_keys(
-                    key,
-                    sources,
-                    comptime!(stage as u32).runtime(),
-                    tiles,
-                    shape,
-                );
+                self.load_keys(key, comptime!(stage as u32).runtime(), tiles);
                 commit_copies();
                 if comptime!(stage + 1 < stages) {
-                    self.load_values(
-                        value,
-                        sources,
-                        comptime!(stage as u32).runtime(),
-                        tiles,
-                        shape,
-                    );
+                    self.load_values(value, comptime!(stage as u32).runtime(), tiles);
                     commit_copies();
                 }
             }
             for t in 0..tiles {
                 wait_copies(comptime!(2 * stages - 2));
                 sync_cube();
-                self.load_values(
-                    value,
-                    sources,
-                    t + comptime!(stages as u32 - 1),
-                    tiles,
-                    shape,
-                );
+                self.load_values(value, t + comptime!(stages as u32 - 1), tiles);
                 commit_copies();
                 let mut weights = Array::<W4>::new(comptime!(dims.warp_maps() * tile / 16));
-                self.attend(&mut sums, &mut weights, signal, &visible, t, 0usize, shape);
+                self.attend(&mut sums, &mut weights, signal, &visible, t, 0usize);
                 if comptime!(dims.warp_maps() == 2) {
-                    self.attend(&mut sums, &mut weights, noise, &visible, t, 1usize, shape);
+                    self.attend(&mut sums, &mut weights, noise, &visible, t, 1usize);
                 }
                 wait_copies(comptime!(2 * stages - 2));
                 sync_cube();
-                self.load_keys(key, sources, t + comptime!(stages as u32), tiles, shape);
+                self.load_keys(key, t + comptime!(stages as u32), tiles);
                 commit_copies();
                 let values = self.memory
                     + comptime!(shape.values() as u32)
@@ -233,23 +210,19 @@ impl Walk {
     }
 
     /// What the warp's rows see.
-    fn visible(&self, band: &Band, #[comptime] dims: Dims) -> Visible {
+    fn visible(&self, #[comptime] dims: Dims) -> Visible {
         let first = (self.first + warp_row(dims)) as i32;
-        let last = min(first + 16, band.query_len) - 1;
+        let last = min(first + 16, self.band.query_len) - 1;
         let upper = (self.first + thread_row(dims)) as i32;
-        Visible::new(band, first, last, upper, dims.sides)
+        Visible::new(&self.band, first, last, upper, dims.sides)
     }
 
-    fn load_queries<F: Float>(
-        &self,
-        query: &[F],
-        sources: &Sources,
-        #[comptime] shape: MmaForwardShape,
-    ) {
+    fn load_queries<F: Float>(&self, query: &[F]) {
+        let shape = comptime!(self.shape);
         let (tile, threads) = comptime!((shape.query(), shape.dims.threads()));
         load(
             query,
-            &sources.query,
+            &self.sources.query,
             self.first,
             self.memory,
             tile,
@@ -257,19 +230,20 @@ impl Walk {
         );
         if comptime!(shape.dims.maps == 2) {
             let to = self.memory + comptime!(tile.bytes() as u32);
-            load(query, &sources.noise_query, self.first, to, tile, threads);
+            load(
+                query,
+                &self.sources.noise_query,
+                self.first,
+                to,
+                tile,
+                threads,
+            );
         }
     }
 
     /// Begins to load the keys of tile `t`, if there is one.
-    fn load_keys<F: Float>(
-        &self,
-        key: &[F],
-        sources: &Sources,
-        t: u32,
-        tiles: u32,
-        #[comptime] shape: MmaForwardShape,
-    ) {
+    fn load_keys<F: Float>(&self, key: &[F], t: u32, tiles: u32) {
+        let shape = comptime!(self.shape);
         if t < tiles {
             let (tile, threads) = comptime!((shape.key(), shape.dims.threads()));
             let first = first_of(&self.bounds, t, tile.rows);
@@ -277,23 +251,17 @@ impl Walk {
             let to = self.memory
                 + comptime!(shape.keys() as u32)
                 + stage * comptime!(shape.key_stage() as u32);
-            load(key, &sources.key, first, to, tile, threads);
+            load(key, &self.sources.key, first, to, tile, threads);
             if comptime!(shape.dims.key_maps == 2) {
                 let to = to + comptime!(tile.bytes() as u32);
-                load(key, &sources.noise_key, first, to, tile, threads);
+                load(key, &self.sources.noise_key, first, to, tile, threads);
             }
         }
     }
 
     /// The same for its values.
-    fn load_values<F: Float>(
-        &self,
-        value: &[F],
-        sources: &Sources,
-        t: u32,
-        tiles: u32,
-        #[comptime] shape: MmaForwardShape,
-    ) {
+    fn load_values<F: Float>(&self, value: &[F], t: u32, tiles: u32) {
+        let shape = comptime!(self.shape);
         if t < tiles {
             let (tile, threads) = comptime!((shape.value(), shape.dims.threads()));
             let stage = stage_of(t, shape.dims.settings.stages);
@@ -302,7 +270,7 @@ impl Walk {
                 + stage * comptime!(tile.bytes() as u32);
             load(
                 value,
-                &sources.value,
+                &self.sources.value,
                 first_of(&self.bounds, t, tile.rows),
                 to,
                 tile,
@@ -320,8 +288,8 @@ impl Walk {
         visible: &Visible,
         t: u32,
         #[comptime] map: usize,
-        #[comptime] shape: MmaForwardShape,
     ) {
+        let shape = comptime!(self.shape);
         let dims = comptime!(shape.dims);
         let (query, key) = comptime!((shape.query(), shape.key()));
         let mut left = self.memory + comptime!((map * query.bytes()) as u32);
