@@ -22,7 +22,7 @@ use crate::error::Result;
 /// ```
 ///
 /// # Errors
-/// [`Error::NoDevice`] if there is no driver, no device of that number, no NVRTC, no toolkit, or the driver refuses.
+/// [`Error::NoDevice`](crate::Error::NoDevice) if there is no driver, no device of that number, no NVRTC, no toolkit, or the driver refuses.
 pub fn cuda(index: usize) -> Result<Client> {
     let refuse = |reason: &str| Err(no_device("cuda", reason));
     let devices = CudaRuntime::enumerate_devices(0).len();

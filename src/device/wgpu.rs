@@ -31,7 +31,7 @@ use crate::error::Result;
 /// ```
 ///
 /// # Errors
-/// [`Error::NoDevice`] if the machine has no adapter, the adapter refuses, or `CUBECL_WGPU_DEFAULT_DEVICE` names
+/// [`Error::NoDevice`](crate::Error::NoDevice) if the machine has no adapter, the adapter refuses, or `CUBECL_WGPU_DEFAULT_DEVICE` names
 /// something else than an adapter of this machine.
 pub fn wgpu() -> Result<Client> {
     let device = WgpuDevice::default();

@@ -2,6 +2,7 @@
 
 use checks::changed;
 use checks::device::client;
+use checks::skipped;
 use cubecl::prelude::Client;
 use diff_flash_attn::tuning::{Family, Pass, Plane, PortableSettings};
 use diff_flash_attn::{
@@ -156,7 +157,7 @@ fn storage_types() {
     assert_eq!(lambda, "lambda: is stored as f16, expected f32");
     let client = client();
     if client.name() != "wgpu<wgsl>" {
-        println!("SKIPPED: {} may have bf16", client.name());
+        skipped(format_args!("{} may have bf16", client.name()));
         return;
     }
     let bf16 = |shape: &[usize]| Tensor::empty(&client, DType::BF16, shape);

@@ -2,6 +2,7 @@
 
 use checks::cases::Case;
 use checks::device::{Layout, client, inputs, options, run};
+use checks::skipped;
 use cubecl::MemoryScope;
 use cubecl::prelude::Client;
 use diff_flash_attn::{DType, Mask, Problem, Tensor, Tuning, backward, forward};
@@ -82,7 +83,7 @@ fn every_row_of_a_long_sequence_is_computed() {
 fn loops_that_lavapipe_would_cut_short_are_refused() {
     let client = client();
     if !client.properties().identity.name.contains("llvmpipe") {
-        println!("SKIPPED: only Mesa's CPU driver limits the loops of a unit");
+        skipped("only Mesa's CPU driver limits the loops of a unit");
         return;
     }
     // One query head sees 2²⁰ keys: no tile is small enough for 65,535 iterations.

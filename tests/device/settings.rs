@@ -3,6 +3,7 @@
 use checks::cases::Case;
 use checks::changed;
 use checks::device::{Layout, checks, client, run};
+use checks::skipped;
 use checks::tolerance::assert_all;
 use diff_flash_attn::tuning::{
     DeviceClass, Pass, Plane, PortableSettings, Settings, Shipped, shipped,
@@ -38,7 +39,9 @@ fn planes_reduce_rows() {
     let least = client().properties().hardware.plane_size_min as usize;
     for units_x in [2, 4, 8] {
         if units_x > least {
-            println!("SKIPPED units_x = {units_x}: planes have {least} units");
+            skipped(format_args!(
+                "units_x = {units_x}: planes have {least} units"
+            ));
             continue;
         }
         let settings = PortableSettings::new([2, 4, 8, units_x, 32], Plane::Reduce);
@@ -52,7 +55,7 @@ fn planes_share_reads() {
     let hardware = &client.properties().hardware;
     let (least, most) = (hardware.plane_size_min, hardware.plane_size_max);
     if least != most {
-        println!("SKIPPED: planes have {least} to {most} units");
+        skipped(format_args!("planes have {least} to {most} units"));
         return;
     }
     // Two planes, three rows a unit, more columns than a plane has units, and a head of fewer vectors than that.

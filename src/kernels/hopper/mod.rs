@@ -2,18 +2,21 @@
 //!
 //! [`kernel`](forward::kernel) is the schedule, and reads from top to bottom: [`producer`](forward::producer) fills the rings ([`ring`]) that the computing
 //! warpgroups empty ([`tiles`](forward::tiles)), [`softmax`](super::warp::softmax) stands between their two products, [`epilogue`](forward::epilogue) makes the output.
-//! [`shape`](forward::shape) says what is compiled in and where it lies, [`accumulator`] and [`fragment`](super::warp::fragment) who holds which element,
-//! [`ptx`] has every instruction's text.
+//! [`shape`](forward::shape) says what is compiled in and lists what lies in shared memory ([`memory`]), [`accumulator`] and [`fragment`](super::warp::fragment)
+//! say who holds which element, [`ptx`] has every instruction's text.
 
 mod accumulator;
+mod barriers;
 mod candidates;
 mod feasible;
 mod forward;
+mod memory;
 mod ptx;
 mod ring;
 mod settings;
 mod table;
 mod turns;
+mod work;
 
 use super::Settings;
 use super::family::Kernels;

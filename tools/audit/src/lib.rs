@@ -11,6 +11,7 @@
 //! that one does, use an NVRTC of the same CUDA version as the driver.
 
 pub mod catalogue;
+pub mod loops;
 pub mod report;
 pub mod resources;
 pub mod sass;

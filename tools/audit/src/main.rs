@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use audit::loops::{self, Nvdisasm, Row};
 use audit::{Item, Report, catalogue};
 use clap::Parser;
 use cuda_device::{Arch, Nvrtc};
@@ -35,12 +36,21 @@ struct Arguments {
     /// Write the PTX of every kernel to this folder
     #[arg(long, value_name = "DIR")]
     ptx: Option<PathBuf>,
+    /// Instead: the steady loops of kernels for tensor cores, and how busy a model says they keep them
+    #[arg(long)]
+    loops: bool,
+    /// Write the loops to this file, as JSON
+    #[arg(long, value_name = "FILE", requires = "loops")]
+    json: Option<PathBuf>,
 }
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let nvrtc = Nvrtc::open(&arguments.cuda).context(HELP)?;
     let items = items(&arguments, &nvrtc)?;
+    if arguments.loops {
+        return loops(&items, &nvrtc, &arguments);
+    }
     let report = compile(&items, &nvrtc)?;
     if let Some(folder) = &arguments.source {
         report.write_sources(folder)?;
@@ -56,6 +66,31 @@ fn main() -> Result<ExitCode> {
         ExitCode::FAILURE
     })
 }
+
+/// The loops instead of the audit.
+fn loops(items: &[Item], nvrtc: &Nvrtc, arguments: &Arguments) -> Result<ExitCode> {
+    let nvdisasm = Nvdisasm::find(&arguments.cuda).context(HELP_DISASSEMBLER)?;
+    let rows = items
+        .par_iter()
+        .progress_with(progress(items.len())?)
+        .filter_map(|item| Row::of(item, nvrtc, &nvdisasm));
+    let report = loops::Report {
+        rows: rows.collect(),
+    };
+    if let Some(file) = &arguments.json {
+        let cannot = || format!("cannot write {}", file.display());
+        std::fs::write(file, format!("{:#}\n", report.json())).with_context(cannot)?;
+    }
+    println!("NVRTC {}\n{report}", nvrtc.version());
+    Ok(match report.failed() {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+const HELP_DISASSEMBLER: &str = "\
+no disassembler; it comes from PyPI:
+python3 -m pip install --no-deps --target target/cuda-wheels 'nvidia-cuda-nvdisasm==13.*'";
 
 const HELP: &str = "\
 no CUDA compiler; it needs no GPU and comes from PyPI:
@@ -77,8 +112,7 @@ fn items(arguments: &Arguments, nvrtc: &Nvrtc) -> Result<Vec<Item>> {
 }
 
 fn compile(items: &[Item], nvrtc: &Nvrtc) -> Result<Report> {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} kernels, {eta} left")?;
-    let progress = ProgressBar::new(items.len() as u64).with_style(style);
+    let progress = progress(items.len())?;
     let audited = items
         .par_iter()
         .progress_with(progress)
@@ -86,4 +120,9 @@ fn compile(items: &[Item], nvrtc: &Nvrtc) -> Result<Report> {
     Ok(Report {
         kernels: audited.collect(),
     })
+}
+
+fn progress(kernels: usize) -> Result<ProgressBar> {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} kernels, {eta} left")?;
+    Ok(ProgressBar::new(kernels as u64).with_style(style))
 }

@@ -25,8 +25,24 @@ impl Recorder {
     /// # Errors
     /// If CubeCL does not take the device, as after 65536 of them.
     pub fn new(arch: Arch) -> Result<Self> {
+        Self::keeping(arch, true)
+    }
+
+    /// A device that forgets what is launched on it: to measure what calls cost the host.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn forgetting(arch: Arch) -> Result<Self> {
+        Self::keeping(arch, false)
+    }
+
+    fn keeping(arch: Arch, keeps: bool) -> Result<Self> {
         let log = Log::default();
-        let client = pretend::client(arch, Recording { log: log.clone() })?;
+        let recording = Recording {
+            log: log.clone(),
+            keeps,
+        };
+        let client = pretend::client(arch, recording)?;
         Ok(Self { client, log })
     }
 
@@ -48,12 +64,15 @@ impl Recorder {
 
 struct Recording {
     log: Log,
+    keeps: bool,
 }
 
 impl Behaviour for Recording {
     fn launch(&mut self, kernel: Kernel, _count: CubeCount, _arguments: KernelArguments) {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.push(kernel);
+        if self.keeps {
+            let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.push(kernel);
+        }
     }
 
     fn allocate(&mut self, _memory: ManagedMemoryHandle, _size: u64) {}

@@ -104,7 +104,7 @@ pub(crate) fn name(problem: &Problem) -> String {
 /// them, but for DIFF V2, whose maps are as wide as its values.
 pub(crate) fn standard(differential: &Problem) -> Problem {
     let same = (*differential)
-        .with_heads([2 * differential.heads, (*differential).kv_heads])
+        .with_heads([2 * differential.heads, differential.kv_heads])
         .with_maps(1)
         .with_shared_key(false);
     if differential.shared_key {

@@ -1,5 +1,8 @@
 //! What a launch is given, and what it tells.
 
+use std::ops::Range;
+
+use crate::counts::Counts;
 use crate::mem::Buffer;
 
 /// When asynchronous operations (copies, wgmma) take effect.
@@ -66,6 +69,9 @@ pub struct Launch {
     pub schedule: Schedule,
     /// Look for races between ordinary accesses to shared memory, which takes time.
     pub races: bool,
+    /// Count what is executed and moved, into [`Stats::counts`]: global memory by these ranges of addresses. The counts
+    /// are those of this order of events, of which [`Mode::Eager`] has the fewest retries.
+    pub count: Option<Vec<Range<u64>>>,
     /// Breaches of these go to [`Stats::warnings`]; of all others they are errors.
     pub tolerate: Vec<Check>,
     /// Run clusters (or CTAs without clusters) on all cores. Atomics on floats then add up in any order.
@@ -85,6 +91,7 @@ impl Launch {
             mode: Mode::Lazy,
             schedule: Schedule::RoundRobin,
             races: false,
+            count: None,
             tolerate: Vec::new(),
             parallel: true,
             max_warp_instructions: 2_000_000_000,
@@ -125,6 +132,8 @@ pub struct Stats {
     pub bulk_loads: u64,
     /// Bytes of these.
     pub bulk_bytes: u64,
+    /// What was executed and moved, if [`Launch::count`] asks for it.
+    pub counts: Option<Counts>,
     /// Breaches of tolerated checks, each place once.
     pub warnings: Vec<String>,
 }
@@ -139,6 +148,9 @@ impl Stats {
         self.mma += other.mma;
         self.bulk_loads += other.bulk_loads;
         self.bulk_bytes += other.bulk_bytes;
+        if let Some(counts) = &other.counts {
+            self.counts.get_or_insert_default().merge(counts);
+        }
         for warning in other.warnings {
             if self.warnings.len() < Self::WARNINGS && !self.warnings.contains(&warning) {
                 self.warnings.push(warning);

@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 
 mod alu;
+mod counts;
 mod decode;
 mod descriptor;
 mod device;
@@ -14,9 +15,11 @@ mod mem;
 mod module;
 mod ptx;
 mod reduction;
+mod target;
 mod tensor_map;
 mod ty;
 
+pub use counts::{Counts, Kind, Pipe, Product, SharedCounts, Traffic, Waits};
 pub use device::{Device, Element};
 pub use error::{Error, Place};
 pub use launch::{Arg, Check, Launch, MapId, Mode, Schedule, Stats};

@@ -5,7 +5,7 @@ use anyhow::{Result, bail, ensure};
 use cubecl_core::ir::{ElemType, FloatKind};
 use cubecl_server::server::{KernelArguments, KernelResource, TensorMapMeta};
 use cubecl_server::tma::{OobFill, TensorMapFormat, TensorMapInterleave, TensorMapSwizzle};
-use ptxsim::{Arg, Swizzle, TensorMap, Ty};
+use ptxsim::{Arg, Buffer, Swizzle, TensorMap, Ty};
 
 use crate::memory::Memory;
 
@@ -36,6 +36,22 @@ pub(crate) fn arguments(memory: &mut Memory, given: &KernelArguments) -> Result<
         arguments.push(Arg::Bytes(bytes(fixed)));
     }
     Ok(arguments)
+}
+
+/// The buffers that a launch is given, each once: CubeCL's number of it, and where it lies.
+pub(crate) fn buffers(memory: &Memory, given: &KernelArguments) -> Result<Vec<(usize, Buffer)>> {
+    let mut found: Vec<(usize, Buffer)> = Vec::new();
+    for resource in &given.resources {
+        let binding = match resource {
+            KernelResource::Buffer(binding) => binding,
+            KernelResource::TensorMap(tensor) => &tensor.binding,
+        };
+        let buffer = memory.buffer(binding)?;
+        if !found.iter().any(|known| known.1 == buffer) {
+            found.push((binding.memory.id().value, buffer));
+        }
+    }
+    Ok(found)
 }
 
 /// As `cuTensorMapEncodeTiled` is called by the CUDA runtime: innermost axis first, strides in bytes.

@@ -7,8 +7,9 @@ use cubecl_server::server::{CopyDescriptor, KernelArguments};
 use cuda_device::pretend::{self, Behaviour};
 use cuda_device::{Arch, Kernel, Nvrtc};
 
+use crate::launched::Log;
 use crate::memory::Memory;
-use crate::runner::Runner;
+use crate::runner::{Change, Runner};
 
 /// A CUDA device that runs in the PTX simulator.
 pub struct Simulator {
@@ -33,12 +34,7 @@ impl Simulator {
         nvrtc: Nvrtc,
         change: impl Fn(String) -> String + Send + 'static,
     ) -> Result<Self> {
-        let simulating = Simulating {
-            runner: Runner::new(arch, nvrtc, Box::new(change)),
-            memory: Memory::default(),
-            failure: None,
-        };
-        let client = pretend::client(arch, simulating)?;
+        let client = simulating(arch, nvrtc, Box::new(change), None)?;
         Ok(Self { client })
     }
 
@@ -46,6 +42,21 @@ impl Simulator {
     pub fn client(&self) -> &Client {
         &self.client
     }
+}
+
+/// A client of a new device, whose launches are counted into a log if there is one.
+pub(crate) fn simulating(
+    arch: Arch,
+    nvrtc: Nvrtc,
+    change: Change,
+    log: Option<Log>,
+) -> Result<Client> {
+    let simulating = Simulating {
+        runner: Runner::new(arch, nvrtc, change, log),
+        memory: Memory::new(arch.shared_memory()),
+        failure: None,
+    };
+    pretend::client(arch, simulating)
 }
 
 struct Simulating {

@@ -11,19 +11,27 @@
 //! without contents hold NaNs.
 //!
 //! A whole program, CubeCL's CUDA runtime included, runs on the simulated driver of `tools/cudriver` instead, in one
-//! order: [`Environment`] is what such a program has to find, [`with_driver`] a test in it.
+//! order: [`Environment`] is what such a program has to find, [`with_driver`] a test in it. [`Settings`] say what devices it
+//! shows, and whether launches run or are only recorded.
 
 mod arguments;
 #[cfg(target_os = "linux")]
 mod child;
+mod counting;
 mod device;
 #[cfg(target_os = "linux")]
 mod environment;
+mod launched;
 mod memory;
 mod runner;
 
 #[cfg(target_os = "linux")]
-pub use child::{environment, has_driver, with_driver};
+pub use child::{environment, has_driver, with_devices, with_driver};
+pub use counting::{Counting, buffer};
+#[cfg(target_os = "linux")]
+pub use cudriver::{Launched, Settings};
 pub use device::Simulator;
 #[cfg(target_os = "linux")]
-pub use environment::Environment;
+pub use environment::{Environment, settings};
+pub use launched::{Accessed, CountedLaunch};
+pub use ptxsim::{Counts, Kind, Pipe, Product, Traffic};

@@ -1,23 +1,52 @@
 //! Every CUDA kernel through NVIDIA's compiler, which is installed first.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use cuda_device::Arch;
 
-use crate::{setup, workspace};
+use crate::setup::{self, Cuda};
+use crate::workspace;
 
 /// What to hand on.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Options of the audit, after `--`; `-- --help` lists them.
+    /// Version of NVIDIA's compiler.
+    #[arg(long, value_enum, default_value_t = Cuda::Cuda12)]
+    nvrtc: Cuda,
+    /// Architecture to compile for; may be repeated [default: all]
+    #[arg(long, value_enum)]
+    arch: Vec<Arch>,
+    /// Instead: the steady loops of kernels for tensor cores, and how busy a model says they keep them.
+    #[arg(long)]
+    loops: bool,
+    /// Only kernels with this text in their name or settings.
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Write the loops to this file, as JSON.
+    #[arg(long, value_name = "FILE", requires = "loops")]
+    json: Option<PathBuf>,
+    /// Other options of the audit, after `--`; `-- --help` lists them.
     #[arg(last = true)]
     arguments: Vec<String>,
 }
 
 /// Whether every kernel keeps within its limits.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    let mut command = command(&setup::cuda_wheels()?);
+    let mut command = command(&setup::wheels(options.nvrtc)?);
+    for arch in &options.arch {
+        command.args(["--arch", &arch.to_string()]);
+    }
+    if options.loops {
+        command.arg("--loops");
+    }
+    if let Some(filter) = &options.filter {
+        command.args(["--filter", filter]);
+    }
+    if let Some(file) = &options.json {
+        command.arg("--json").arg(file);
+    }
     let status = command.args(&options.arguments).status();
     Ok(status.context("cannot start cargo")?.success())
 }

@@ -1,6 +1,7 @@
 //! Project commands: `cargo xtask <command>`.
 
 mod audit;
+mod count;
 mod demo;
 mod device;
 mod errors;
@@ -38,6 +39,8 @@ enum Command {
     Golden(golden_cases::Options),
     /// Compile every CUDA kernel with every shipped setting, and list registers, shared memory and spills.
     Audit(audit::Options),
+    /// Count what kernels execute and move, in the PTX simulator: instructions, bytes, bank conflicts, waits, tensor cycles.
+    Count(count::Options),
     /// Build the program that checks and times every kernel on a GPU, and run it.
     Gpu(gpu::Options),
     /// Train a language model with differential attention in Burn.
@@ -74,6 +77,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Demo(options) => demo::run(&options),
         Command::Golden(options) => golden_cases::run(&options),
         Command::Audit(options) => audit::run(&options),
+        Command::Count(options) => count::run(&options),
         Command::Gpu(options) => gpu::run(&options),
         Command::Train(options) => models::run("train", &options),
         Command::Load(options) => models::run("load", &options),

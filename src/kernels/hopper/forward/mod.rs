@@ -6,3 +6,4 @@ mod producer;
 pub(crate) mod shape;
 pub(crate) mod step;
 mod tiles;
+mod work;

@@ -11,6 +11,8 @@ use crate::kernels::warp::ptx::{Half, moves, registers, value};
 
 /// Unit of a descriptor's addresses and distances, in bytes.
 pub(crate) const UNIT: usize = 16;
+/// Columns of a panel.
+pub(crate) const PANEL: usize = 64;
 /// A row of a panel of 64 columns, in bytes.
 pub(crate) const WHOLE_ROW: usize = 128;
 

@@ -1,7 +1,7 @@
 //! Bulk and tensor copies into shared memory, which complete on an mbarrier.
 
 use super::address::{Loc, START, classify};
-use super::cp_async::Copy;
+use super::copies::Copy;
 use super::order::Clock;
 use super::shared::Byte;
 use super::warp::State;
@@ -106,7 +106,7 @@ impl Cluster<'_> {
     }
 
     /// The global side of a copy and the number of bytes.
-    fn source(&self, at: At, bulk: &Bulk) -> R<(Source, usize)> {
+    pub(super) fn source(&self, at: At, bulk: &Bulk) -> R<(Source, usize)> {
         match bulk {
             Bulk::Linear { address, bytes } => Ok((
                 Source::Global(self.address(at, address)),

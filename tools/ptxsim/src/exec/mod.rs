@@ -5,6 +5,7 @@
 
 pub mod address;
 mod barrier;
+mod copies;
 mod cp_async;
 mod exchange;
 mod lanes;
@@ -12,6 +13,7 @@ mod loads;
 mod matrix;
 mod mbarrier;
 mod memory;
+mod note;
 mod order;
 mod races;
 mod report;
@@ -23,6 +25,7 @@ mod warp;
 mod wgmma;
 mod wmma;
 
+use crate::counts::Counts;
 use crate::error::{Error, Place};
 use crate::ir::*;
 use crate::launch::{Check, Launch, Mode, Schedule, Stats};
@@ -107,6 +110,8 @@ pub struct Cluster<'a> {
     reported: HashSet<(u32, usize)>,
     /// Line that last wrote the watched byte.
     pub watched: Option<u32>,
+    /// Empty unless the launch asks for them.
+    counts: Counts,
     pub stats: Stats,
 }
 
@@ -118,6 +123,11 @@ fn try_lanes(mut mask: u32, mut f: impl FnMut(usize) -> R<()>) -> R<()> {
         mask &= mask - 1;
     }
     Ok(())
+}
+
+/// The lanes in a mask.
+fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
+    (0..32).filter(move |l| mask >> l & 1 == 1)
 }
 
 impl<'a> Cluster<'a> {
@@ -144,6 +154,7 @@ impl<'a> Cluster<'a> {
             random: seed(job.launch, first),
             reported: HashSet::new(),
             watched: None,
+            counts: Counts::new(job.launch.count.as_deref().unwrap_or_default()),
             stats: Stats::default(),
             job,
         }

@@ -136,7 +136,10 @@ impl Cluster<'_> {
             };
             ran = true;
             let (before, events) = (left, self.events);
-            self.run_group(wi, group, &mut left)?;
+            match self.job.launch.count {
+                None => self.run_group::<false>(wi, group, &mut left)?,
+                Some(_) => self.run_group::<true>(wi, group, &mut left)?,
+            }
             if self.strict() && self.events != events {
                 // A warp of higher priority may have become runnable.
                 break;
@@ -204,6 +207,8 @@ impl Cluster<'_> {
             self.finish_warpgroups(cta)?;
         }
         self.stats.instructions = self.warps.iter().map(|w| w.instructions).sum();
+        let counts = std::mem::take(&mut self.counts);
+        self.stats.counts = self.job.launch.count.as_ref().map(|_| counts);
         Ok(())
     }
 

@@ -23,6 +23,8 @@ enum Flow {
     Jump,
     /// the group is done for now
     Stop,
+    /// the group is done for now, and comes to the same instruction again
+    Again,
 }
 
 impl Running {
@@ -52,8 +54,13 @@ impl Running {
 }
 
 impl Cluster<'_> {
-    /// Runs a group until it blocks or has to let another one go on, or the slice ends.
-    pub(super) fn run_group(&mut self, wi: usize, group: usize, left: &mut u32) -> R<()> {
+    /// Runs a group until it blocks or has to let another one go on, or the slice ends. What it does is counted if `COUNT`.
+    pub(super) fn run_group<const COUNT: bool>(
+        &mut self,
+        wi: usize,
+        group: usize,
+        left: &mut u32,
+    ) -> R<()> {
         let w = &mut self.warps[wi];
         let group = w.groups.swap_remove(group);
         let mut run = Running {
@@ -70,10 +77,10 @@ impl Cluster<'_> {
                 break;
             }
             *left -= 1;
-            match self.step(&mut run)? {
+            match self.step::<COUNT>(&mut run)? {
                 Flow::Next => run.pc += 1,
                 Flow::Jump => {}
-                Flow::Stop => return Ok(()),
+                Flow::Stop | Flow::Again => return Ok(()),
             }
         }
         self.warps[wi].wait(run.pc, run.mask, State::Run);
@@ -81,7 +88,7 @@ impl Cluster<'_> {
     }
 
     #[inline(always)]
-    fn step(&mut self, run: &mut Running) -> R<Flow> {
+    fn step<const COUNT: bool>(&mut self, run: &mut Running) -> R<Flow> {
         let code = self.code();
         let inst = &code.insts[run.pc as usize];
         let w = &mut self.warps[run.wi];
@@ -91,9 +98,30 @@ impl Cluster<'_> {
             None => run.mask,
         };
         if mask == 0 {
+            if COUNT {
+                self.note_guarded(&inst.op);
+            }
             return Ok(Flow::Next);
         }
-        if code.has_wgmma && !matches!(inst.op, Op::Wgmma(_)) {
+        if !COUNT {
+            return self.execute(run, mask, inst);
+        }
+        let at = At {
+            l: mask.trailing_zeros() as usize,
+            ..run.at()
+        };
+        let pipe = self.note_memory(at, mask, &inst.op);
+        let flow = self.execute(run, mask, inst)?;
+        if !matches!(flow, Flow::Again) {
+            self.note_done(at, &inst.op, pipe, !matches!(flow, Flow::Stop));
+        }
+        Ok(flow)
+    }
+
+    /// Executes an instruction in some of the lanes that run.
+    #[inline(always)]
+    fn execute(&mut self, run: &mut Running, mask: u32, inst: &Inst) -> R<Flow> {
+        if self.code().has_wgmma && !matches!(inst.op, Op::Wgmma(_)) {
             self.touch_registers(run.at())?;
         }
         if lanes::execute(&inst.op, &mut self.warps[run.wi].registers, mask) {
@@ -226,7 +254,7 @@ impl Cluster<'_> {
             _ => return Ok(None),
         };
         if !self.converge(run, members) {
-            return Ok(Some(Flow::Stop));
+            return Ok(Some(Flow::Again));
         }
         let at = run.at();
         let w = &mut self.warps[run.wi];
@@ -250,7 +278,7 @@ impl Cluster<'_> {
                     let w = &mut self.warps[run.wi];
                     w.instructions -= run.mask.count_ones() as u64;
                     w.wait(run.pc, run.mask, State::Wgmma(n));
-                    return Ok(Some(Flow::Stop));
+                    return Ok(Some(Flow::Again));
                 }
             }
             _ => return Ok(None),
@@ -309,7 +337,7 @@ impl Cluster<'_> {
     fn keep(&mut self, run: &mut Running, mask: u32) -> Flow {
         run.others |= mask != run.mask;
         run.mask = mask;
-        if mask == 0 { Flow::Stop } else { Flow::Next }
+        if mask == 0 { Flow::Again } else { Flow::Next }
     }
 
     fn mbarrier_wait(

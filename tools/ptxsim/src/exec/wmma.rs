@@ -153,7 +153,7 @@ impl Cluster<'_> {
     ///
     /// The ISA asks that each begins at a multiple of the fragment's size, CUDA C++ that the first does and the others
     /// lie at multiples of 16 bytes. What both allow is allowed.
-    fn lines(&self, at: At, mask: u32, s: &WmmaCopy) -> R<Vec<u64>> {
+    pub(super) fn lines(&self, at: At, mask: u32, s: &WmmaCopy) -> R<Vec<u64>> {
         self.check_whole(at, mask)?;
         let stride = |l| {
             s.stride

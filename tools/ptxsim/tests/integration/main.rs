@@ -4,6 +4,7 @@ mod cluster;
 mod common;
 mod convert;
 mod copies;
+mod counts;
 mod double;
 mod float;
 mod integer;

@@ -33,6 +33,40 @@ fn shared_memory() {
 }
 
 #[test]
+fn shared_memory_ends_with_the_device() {
+    let source = format!("{HEAD}.visible .entry k()\n{{\nret;\n}}\n");
+    let module = Module::load(&source).unwrap();
+    let launch = |device: &mut Device, kibibytes: usize| {
+        let launch = Launch {
+            shared: kibibytes << 10,
+            ..block(32)
+        };
+        device.launch(&module, "k", &launch, &[]).map(drop)
+    };
+    let mut ada = Device::with_shared_memory(99 << 10);
+    launch(&mut ada, 99).unwrap();
+    let error = launch(&mut ada, 100).unwrap_err().to_string();
+    assert!(error.contains("a CTA has 101376"), "{error}");
+    launch(&mut Device::new(), 227).unwrap();
+}
+
+#[test]
+fn instructions_end_with_the_target() {
+    let source = |target: &str| {
+        format!(
+            ".version 8.0\n.target {target}\n.visible .entry k()\n{{\nwgmma.fence.sync.aligned;\nret;\n}}\n"
+        )
+    };
+    assert!(Module::load(&source("sm_90a")).unwrap().runs_on(90));
+    assert!(!Module::load(&source("sm_90a")).unwrap().runs_on(100));
+    let error = Module::load(&source("sm_80")).map(drop).unwrap_err();
+    assert!(
+        error.to_string().contains("only sm_90a has it, not sm_80"),
+        "{error}"
+    );
+}
+
+#[test]
 fn local_and_constant_memory() {
     let body = ".local .align 8 .b8 loc[16];\nmov.u64 %rd1, loc;\ncvta.local.u64 %rd2, %rd1;\nst.local.u32 [%rd1], %a;\nst.u16 [%rd2+4], %b;\nld.local.u32 %d, [%rd1];\nld.u16 %e, [%rd2+4];";
     for (t, r) in results(body).iter().enumerate() {

@@ -8,7 +8,7 @@ use diff_flash_attn::{
     Client, DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, device, forward,
     tuning::Family,
 };
-use simulator::with_driver;
+use simulator::{Launched, Settings, has_driver, settings, with_devices, with_driver};
 
 fn problem([head_dim, value_dim]: [usize; 2], dtype: DType) -> Problem {
     Problem::differential([1, 70, 130], [2, 1], [head_dim, value_dim])
@@ -28,18 +28,76 @@ fn client() -> Client {
 }
 
 /// What kernels are audited and simulated for is what the runtime itself would say of such a GPU.
+fn compare_with_the_runtime(arch: Arch) {
+    let (client, pretended) = (client(), arch.properties());
+    let real = client.properties();
+    assert_eq!(pretended.hardware, real.hardware, "{arch}");
+    assert_eq!(pretended.identity.fingerprint, real.identity.fingerprint);
+    assert_eq!(pretended.features.plane, real.features.plane, "{arch}");
+    assert_eq!(pretended.features.tma, real.features.tma, "{arch}");
+    assert_eq!(pretended.features.matmul, real.features.matmul, "{arch}");
+    assert_eq!(pretended.features.types.opaque, real.features.types.opaque);
+    assert_eq!(pretended.features.cube_cluster, real.features.cube_cluster);
+}
+
 #[test]
 fn pretended_devices_are_those_of_the_runtime() {
-    with_driver("driver::pretended_devices_are_those_of_the_runtime", || {
-        let (client, pretended) = (client(), Arch::Sm90a.properties());
-        let real = client.properties();
-        assert_eq!(pretended.hardware, real.hardware);
-        assert_eq!(pretended.identity.fingerprint, real.identity.fingerprint);
-        assert_eq!(pretended.features.plane, real.features.plane);
-        assert_eq!(pretended.features.tma, real.features.tma);
-        assert_eq!(pretended.features.matmul, real.features.matmul);
-        assert_eq!(pretended.features.types.opaque, real.features.types.opaque);
-    });
+    // The process on the driver sees one of them.
+    let archs = match has_driver() {
+        true => vec![shown()],
+        false => Arch::ALL.to_vec(),
+    };
+    for arch in archs {
+        let test = || compare_with_the_runtime(arch);
+        let name = "driver::pretended_devices_are_those_of_the_runtime";
+        with_devices(name, settings(arch), test);
+    }
+}
+
+/// The architecture that the driver shows to this process.
+fn shown() -> Arch {
+    let settings = Settings::read().unwrap();
+    Arch::of_compute_capability(settings.compute_capability).unwrap()
+}
+
+/// Two devices that do nothing: each launch is noted with its device and stream, and nothing is computed.
+#[test]
+fn launches_are_noted_where_none_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        devices: 2,
+        run: false,
+        record: Some(folder.path().join("launches")),
+        ..settings(Arch::Sm86)
+    };
+    with_devices(
+        "driver::launches_are_noted_where_none_runs",
+        settings,
+        || {
+            for index in [0, 1] {
+                let client = device::cuda(index).unwrap();
+                let ones =
+                    Tensor::from_f32(&client, DType::F32, &[1, 4, 1, 8], &[1.0; 32]).unwrap();
+                let inputs = Inputs::standard(ones.clone(), ones.clone(), ones);
+                let output = forward(&client, &inputs, &Options::default())
+                    .unwrap()
+                    .output;
+                let values = output.to_f32(&client).unwrap();
+                assert!(values.iter().all(|x| *x != 1.0), "{values:?}");
+            }
+            assert!(device::cuda(2).is_err());
+            let record = Settings::read().unwrap().record.unwrap();
+            let launches = std::fs::read_to_string(record).unwrap();
+            let launches: Vec<_> = launches.lines().map(Launched::parse).collect();
+            let [Some(first), Some(second)] = &launches[..] else {
+                panic!("{launches:?}");
+            };
+            assert_eq!([first.device, second.device], [0, 1]);
+            assert_eq!(first.kernel, second.kernel);
+            assert_ne!(first.stream, 0, "a default stream");
+            assert_eq!(first.grid, second.grid);
+        },
+    );
 }
 
 /// Forward and gradients, with tensor maps and clusters where the library takes the kernel for Hopper.
