@@ -127,7 +127,11 @@ impl Call {
         };
         launches.extend(self.forward(recorder, true)?);
         if self.settings.is_none() {
-            launches.extend(self.backward(recorder)?);
+            match self.backward(recorder) {
+                Ok(backward) => launches.extend(backward),
+                Err(error) if self.is_for_others(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         if self.entry.family == Family::Portable && self.entry.problem.maps == 2 {
             launches.extend(self.lambda(recorder)?);
