@@ -104,8 +104,8 @@ impl Launch {
 }
 
 impl Call {
-    /// Whether its kernels differ there from those elsewhere: the portable ones' source is the same everywhere, so all of them
-    /// are compiled for the oldest architecture and for Hopper, on others the greatest of published models.
+    /// Whether its kernels are compiled there: those for no one architecture have the same source everywhere, so all of them
+    /// are compiled for the oldest (portable ones for Hopper, too), on others those of published models.
     fn is_for(&self, arch: Arch) -> bool {
         let Entry {
             problem, offset, ..
@@ -113,8 +113,12 @@ impl Call {
         let published = PUBLISHED.contains(&[problem.head_dim, problem.value_dim]);
         let full = problem.maps == 2 && problem.mask == Mask::Causal && problem.norm.is_some();
         let everywhere = published && full && offset == 0;
-        let all = matches!(arch, Arch::Sm80 | Arch::Sm90a);
-        all || everywhere || self.entry.family != Family::Portable
+        let all = match self.entry.family {
+            Family::Portable => matches!(arch, Arch::Sm80 | Arch::Sm90a),
+            Family::Mma => arch == Arch::Sm80,
+            _ => true,
+        };
+        all || everywhere
     }
 
     /// The kernels of the call's family, with those of none where it is the portable one: inference first, then a training
