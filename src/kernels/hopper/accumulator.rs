@@ -12,3 +12,14 @@ pub(crate) const THREADS: usize = 128;
 pub(crate) fn upper_row() -> u32 {
     (UNIT_POS / 32u32) % 4u32 * 16u32 + UNIT_POS % 32u32 / 4u32
 }
+
+/// The registers of a product that are used.
+#[cube]
+pub(crate) fn elements<N: Size>(product: Vector<f32, N>, #[comptime] count: usize) -> Array<f32> {
+    let mut out = Array::<f32>::new(count);
+    #[unroll]
+    for i in 0..count {
+        out[i] = product.extract(i);
+    }
+    out
+}

@@ -7,11 +7,11 @@ use cubecl::prelude::*;
 
 use super::shape::HopperShape;
 use crate::kernels::hopper::accumulator::{THREADS, upper_row};
-use crate::kernels::warp::fragment::{
-    column, first_column, in_lower_row, quad_lane, transpose_quad,
-};
+use crate::kernels::hopper::barriers::meet_pair;
+use crate::kernels::hopper::output::{Line, Target};
+use crate::kernels::warp::fragment::{column, first_column, in_lower_row, quad_lane};
 use crate::kernels::warp::ptx::{
-    inverse_sqrt, load_shared, load4_shared, meet, pack, quad_sum, store_shared, store4_shared,
+    inverse_sqrt, load_shared, load4_shared, quad_sum, store_shared, store4_shared,
 };
 use crate::kernels::warp::softmax::Softmax;
 use crate::math::layout::Strides;
@@ -27,6 +27,18 @@ pub(crate) struct HopperStrides {
     pub lse: Strides,
 }
 
+/// What the epilogue reads and writes.
+#[derive(CubeType)]
+pub(crate) struct Outputs<'a, W: Size> {
+    pub lambda: &'a [f32],
+    pub gamma: &'a [f32],
+    pub output: &'a mut [Vector<u32, W>],
+    pub saved: &'a mut [Vector<u32, W>],
+    pub lse: &'a mut [f32],
+    pub at: HopperStrides,
+    pub gain: Gain,
+}
+
 /// The norm's numbers.
 #[derive(CubeType, Clone, Copy)]
 pub(crate) struct Gain {
@@ -35,91 +47,31 @@ pub(crate) struct Gain {
     pub factor: f32,
 }
 
-/// The rows of a thread in a tensor that it writes, a vector of words of two columns at a time.
-#[derive(CubeType, Clone, Copy)]
-struct Target {
-    /// Vector with the thread's first columns of each row.
-    upper: u32,
-    lower: u32,
-    upper_exists: bool,
-    lower_exists: bool,
-}
-
+/// `1 / √square`, and 0 for 0: a row of zeros in a norm without eps stays zero. What the instruction would flush to zero is 0.
 #[cube]
-impl Target {
-    fn new(at: &Strides, line: &Line, map: u32, #[comptime] wide: bool) -> Target {
-        let start = at.offset + line.batch * at.batch + line.head * at.head + map * at.pair;
-        let row = start + line.row * at.seq;
-        // Of four times eight columns, each thread of four writes eight.
-        let upper = if comptime!(wide) {
-            row / 8u32 + quad_lane()
-        } else {
-            (row + first_column()) / 2u32
-        };
-        let below = if comptime!(wide) {
-            at.seq
-        } else {
-            4u32 * at.seq
-        };
-        Target {
-            upper,
-            lower: upper + below,
-            upper_exists: line.row < line.query_len,
-            lower_exists: line.row + 8u32 < line.query_len,
-        }
-    }
-
-    /// Writes a vector to each of both rows, `skip` vectors after the thread's first.
-    fn write<W: Size>(
-        &self,
-        tensor: &mut [Vector<u32, W>],
-        upper: Vector<u32, W>,
-        lower: Vector<u32, W>,
-        #[comptime] skip: usize,
-    ) {
-        if self.upper_exists {
-            tensor[(self.upper + comptime!(skip as u32)) as usize] = upper;
-        }
-        if self.lower_exists {
-            tensor[(self.lower + comptime!(skip as u32)) as usize] = lower;
-        }
-    }
-}
-
-/// The thread's upper row in the problem.
-#[derive(CubeType, Clone, Copy)]
-pub(crate) struct Line {
-    pub batch: u32,
-    pub head: u32,
-    pub row: u32,
-    pub query_len: u32,
-}
-
-/// `1 / √square`, and 0 for 0: a row of zeros in a norm without eps stays zero.
-#[cube]
-fn inverse_rms(square: f32) -> f32 {
+fn inverse_root(square: f32) -> f32 {
     let positive = square >= comptime!(f32::MIN_POSITIVE);
     select(positive, inverse_sqrt(square), 0.0f32.runtime())
 }
 
 /// Writes the log-sum-exp of the thread's rows.
 #[cube]
-pub(crate) fn write_lse(
-    lse: &mut [f32],
+pub(crate) fn write_lse<W: Size>(
+    outputs: &mut Outputs<W>,
     softmax: &Softmax,
-    at: &Strides,
     line: &Line,
     map: u32,
     scale: f32,
     unseen: f32,
 ) {
+    let at = outputs.at.lse;
     let start = at.offset + line.batch * at.batch + line.head * at.head + map * at.pair + line.row;
     if quad_lane() == 0u32 {
-        if line.row < line.query_len {
-            lse[start as usize] = softmax.lse(scale, unseen, 0usize);
+        if line.row < line.len {
+            outputs.lse[start as usize] = softmax.lse(scale, unseen, 0usize);
         }
-        if line.row + 8u32 < line.query_len {
-            lse[(start + 8u32) as usize] = softmax.lse(scale, unseen, 1usize);
+        if line.row + 8u32 < line.len {
+            outputs.lse[(start + 8u32) as usize] = softmax.lse(scale, unseen, 1usize);
         }
     }
 }
@@ -131,7 +83,7 @@ fn lambda_rows(lambda: &[f32], at: &Strides, line: &Line) -> Array<f32> {
     let start = at.offset + line.batch * at.batch + line.head * at.head;
     #[unroll]
     for i in 0..2usize {
-        let row = min(line.row + comptime!(8 * i as u32), line.query_len - 1u32);
+        let row = min(line.row + comptime!(8 * i as u32), line.len - 1u32);
         out[i] = lambda[(start + row * at.seq) as usize];
     }
     out
@@ -142,27 +94,29 @@ fn lambda_rows(lambda: &[f32], at: &Strides, line: &Line) -> Array<f32> {
 pub(crate) fn finish<O: Size, W: Size>(
     sums: Vector<f32, O>,
     softmax: &Softmax,
-    lambda: &[f32],
-    gamma: &[f32],
-    output: &mut [Vector<u32, W>],
-    saved: &mut [Vector<u32, W>],
-    at: &HopperStrides,
+    outputs: &mut Outputs<W>,
     line: &Line,
-    gain: &Gain,
     memory: u32,
     #[comptime] map: usize,
     #[comptime] shape: HopperShape,
 ) {
     let mut result = if comptime!(shape.maps == 2) {
-        subtract::<O, W>(sums, softmax, lambda, saved, at, line, memory, map, shape)
+        subtract::<O, W>(sums, softmax, outputs, line, memory, map, shape)
     } else {
-        normalised::<O, W>(sums, softmax, saved, at, line, shape)
+        normalised::<O, W>(sums, softmax, outputs, line, shape)
     };
     if comptime!(shape.norm) {
-        normalise(&mut result, gamma, gain, memory, map, shape);
+        normalise::<W>(&mut result, outputs, memory, map, shape);
     }
-    let target = Target::new(&at.output, line, 0u32, comptime!(shape.wide));
-    write_rows::<W>(&result, output, &target, map, shape);
+    let target = Target::new(&outputs.at.output, line, 0u32, comptime!(shape.writing()));
+    let column = comptime!(kept_column(&shape, map));
+    target.write::<W>(
+        outputs.output,
+        &result,
+        0usize,
+        column,
+        comptime!(shape.kept()),
+    );
 }
 
 /// Column of the thread's where warpgroup `map` begins to keep.
@@ -175,9 +129,7 @@ const fn kept_column(shape: &HopperShape, map: usize) -> usize {
 fn subtract<O: Size, W: Size>(
     sums: Vector<f32, O>,
     softmax: &Softmax,
-    lambda: &[f32],
-    saved: &mut [Vector<u32, W>],
-    at: &HopperStrides,
+    outputs: &mut Outputs<W>,
     line: &Line,
     memory: u32,
     #[comptime] map: usize,
@@ -191,7 +143,7 @@ fn subtract<O: Size, W: Size>(
     let theirs = memory + comptime!(((1 - map) * shape.exchange_bytes()) as u32) + thread;
     let (upper, lower) = (softmax.inverse(0usize), softmax.inverse(1usize));
     // Both have read their last tiles before one of them overwrites any.
-    meet(1u32, comptime!(2 * THREADS as u32));
+    meet_pair();
     #[unroll]
     for block in 0..comptime!(count / 4) {
         let i = comptime!((1 - map) * count + 4 * block);
@@ -203,10 +155,10 @@ fn subtract<O: Size, W: Size>(
             sums.extract(comptime!(i + 3)) * lower,
         );
     }
-    meet(1u32, comptime!(2 * THREADS as u32));
-    let lambda = lambda_rows(lambda, &at.lambda, line);
-    let signal = Target::new(&at.saved, line, 0u32, comptime!(shape.wide));
-    let noise = Target::new(&at.saved, line, 1u32, comptime!(shape.wide));
+    meet_pair();
+    let lambda = lambda_rows(outputs.lambda, &outputs.at.lambda, line);
+    let signal = Target::new(&outputs.at.saved, line, 0u32, comptime!(shape.writing()));
+    let noise = Target::new(&outputs.at.saved, line, 1u32, comptime!(shape.writing()));
     let mut out = Array::<f32>::new(count);
     let mut second = Array::<f32>::new(count);
     #[unroll]
@@ -232,8 +184,9 @@ fn subtract<O: Size, W: Size>(
         }
         if comptime!(shape.save_outputs && (4 * block + 4) % shape.written() == 0) {
             let first = comptime!(4 * block + 4 - shape.written());
-            write_some::<W>(saved, &noise, &second, first, map, shape);
-            write_some::<W>(saved, &signal, &out, first, map, shape);
+            let column = comptime!(kept_column(&shape, map) + 2 * first);
+            noise.write_some::<W>(outputs.saved, &second, first, column);
+            signal.write_some::<W>(outputs.saved, &out, first, column);
         }
     }
     out
@@ -244,8 +197,7 @@ fn subtract<O: Size, W: Size>(
 fn normalised<O: Size, W: Size>(
     sums: Vector<f32, O>,
     softmax: &Softmax,
-    saved: &mut [Vector<u32, W>],
-    at: &HopperStrides,
+    outputs: &mut Outputs<W>,
     line: &Line,
     #[comptime] shape: HopperShape,
 ) -> Array<f32> {
@@ -262,18 +214,17 @@ fn normalised<O: Size, W: Size>(
             };
     }
     if comptime!(shape.save_outputs) {
-        let target = Target::new(&at.saved, line, 0u32, comptime!(shape.wide));
-        write_rows::<W>(&out, saved, &target, 0usize, shape);
+        let target = Target::new(&outputs.at.saved, line, 0u32, comptime!(shape.writing()));
+        target.write::<W>(outputs.saved, &out, 0usize, 0usize, count);
     }
     out
 }
 
 /// `γ ⊙ O · rsqrt(mean(O²) + eps) · (1 − λ_init)`
 #[cube]
-fn normalise(
+fn normalise<W: Size>(
     values: &mut Array<f32>,
-    gamma: &[f32],
-    gain: &Gain,
+    outputs: &Outputs<W>,
     memory: u32,
     #[comptime] map: usize,
     #[comptime] shape: HopperShape,
@@ -294,19 +245,19 @@ fn normalise(
     if comptime!(shape.maps == 2) {
         // The other half of the columns is the other warpgroup's.
         let row = upper_row() * 4u32;
-        let mine = memory + comptime!(shape.row_sums(map) as u32) + row;
-        let theirs = memory + comptime!(shape.row_sums(1 - map) as u32) + row;
+        let mine = memory + comptime!(shape.layout().row_sums[map] as u32) + row;
+        let theirs = memory + comptime!(shape.layout().row_sums[1 - map] as u32) + row;
         if quad_lane() == 0u32 {
             store_shared(mine, upper);
             store_shared(mine + 32u32, lower);
         }
-        meet(1u32, comptime!(2 * THREADS as u32));
+        meet_pair();
         upper += load_shared(theirs);
         lower += load_shared(theirs + 32u32);
     }
     let share = comptime!(1.0 / shape.value_dim as f32);
-    upper = inverse_rms(fma(upper, share, gain.eps)) * gain.factor;
-    lower = inverse_rms(fma(lower, share, gain.eps)) * gain.factor;
+    upper = inverse_root(fma(upper, share, outputs.gain.eps)) * outputs.gain.factor;
+    lower = inverse_root(fma(lower, share, outputs.gain.eps)) * outputs.gain.factor;
     #[unroll]
     for i in 0..count {
         values[i] *= if comptime!(in_lower_row(i)) {
@@ -316,55 +267,7 @@ fn normalise(
         };
         if comptime!(shape.gamma) {
             let column = comptime!((kept_column(&shape, map) + column(i)) as u32);
-            values[i] *= gamma[(first_column() + column) as usize];
+            values[i] *= outputs.gamma[(first_column() + column) as usize];
         }
-    }
-}
-
-/// Writes the kept columns, all of them.
-#[cube]
-fn write_rows<W: Size>(
-    values: &Array<f32>,
-    tensor: &mut [Vector<u32, W>],
-    target: &Target,
-    #[comptime] map: usize,
-    #[comptime] shape: HopperShape,
-) {
-    #[unroll]
-    for i in 0..comptime!(shape.kept() / shape.written()) {
-        let first = comptime!(i * shape.written());
-        write_some::<W>(tensor, target, values, first, map, shape);
-    }
-}
-
-/// Writes as many of the kept registers as are written together, from `first` on.
-#[cube]
-fn write_some<W: Size>(
-    tensor: &mut [Vector<u32, W>],
-    target: &Target,
-    values: &Array<f32>,
-    #[comptime] first: usize,
-    #[comptime] map: usize,
-    #[comptime] shape: HopperShape,
-) {
-    let eights = comptime!(shape.written() / 4);
-    let mut upper = Array::<u32>::new(eights);
-    let mut lower = Array::<u32>::new(eights);
-    #[unroll]
-    for eight in 0..eights {
-        let i = comptime!(first + 4 * eight);
-        let half = comptime!(shape.half);
-        upper[eight] = pack(values[i], values[comptime!(i + 1)], half);
-        lower[eight] = pack(values[comptime!(i + 2)], values[comptime!(i + 3)], half);
-    }
-    let first_column = comptime!(kept_column(&shape, map) + 2 * first);
-    if comptime!(shape.wide) {
-        let upper = transpose_quad(&upper).into_vector::<W>();
-        let lower = transpose_quad(&lower).into_vector::<W>();
-        target.write::<W>(tensor, upper, lower, comptime!(first_column / 8));
-    } else {
-        let upper = upper.into_vector::<W>();
-        let lower = lower.into_vector::<W>();
-        target.write::<W>(tensor, upper, lower, comptime!(first_column / 2));
     }
 }

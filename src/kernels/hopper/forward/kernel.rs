@@ -19,23 +19,25 @@
 //! held at once: the plain schedule, to measure the overlap by.
 
 use cubecl::prelude::*;
-use cubecl_cpp::cuda::ptx::{generic_to_shared, tensor_map_address};
+use cubecl_cpp::cuda::ptx::tensor_map_address;
 
-use super::epilogue::{Gain, HopperStrides, Line, finish, write_lse};
-use super::producer::{Sources, Work, produce};
+use super::epilogue::{Gain, HopperStrides, Outputs, finish, write_lse};
+use super::producer::{Sources, produce};
 use super::shape::HopperShape;
 use super::tiles::Tiles;
-use crate::kernels::hopper::accumulator::{ROWS, THREADS, upper_row};
-use crate::kernels::hopper::ptx::mbarrier::{
-    barrier_init, barrier_init_fence, cluster_arrive, cluster_wait,
-};
+use super::work::{Cube, Work};
+use crate::kernels::hopper::accumulator::{ROWS, THREADS, elements, upper_row};
+use crate::kernels::hopper::memory::Room;
+use crate::kernels::hopper::output::Line;
+use crate::kernels::hopper::ptx::mbarrier::{cluster_arrive, cluster_wait};
 use crate::kernels::hopper::ptx::set_registers;
 use crate::kernels::hopper::ptx::wgmma::{wait, wait_after};
 use crate::kernels::hopper::turns::Turns;
+use crate::kernels::hopper::work::Sequence;
 use crate::kernels::portable::forward::kernel::ForwardNumbers;
 use crate::kernels::warp::ptx::uniform;
 use crate::kernels::warp::softmax::{Softmax, Visible, weights};
-use crate::math::mask::{Band, Bounds};
+use crate::math::mask::Band;
 
 /// Grid: (query tiles, query heads, batch). `query`, `key` and `value` are tensor maps of rank 5 over batch, row, head,
 /// pair, column; positions past the end of a sequence read as zero.
@@ -55,122 +57,52 @@ pub(crate) fn attention_forward_hopper<F: Float, W: Size>(
     #[comptime] shape: HopperShape,
     #[define(F)] _dtype: ElemType,
 ) {
-    let tiles = Shared::<[u32]>::new_aligned_slice(comptime!(shape.data_bytes() / 4), 1024usize);
-    let counters = Shared::<[u64]>::new_aligned_slice(comptime!(shape.barriers()), 8usize);
-    let memory = generic_to_shared::<u32>(unsafe { tiles.as_ptr_unchecked() });
-    let barriers = generic_to_shared::<u64>(unsafe { counters.as_ptr_unchecked() });
-    if UNIT_POS == 0 {
-        init_barriers(barriers, shape);
-    }
+    let room = Room::reserve(comptime!(shape.layout().memory));
     if comptime!(shape.cubes() > 1) {
         cluster_arrive();
         cluster_wait();
     } else {
         sync_cube();
     }
-
-    let cubes = comptime!(shape.cubes() as u32);
-    let cluster = reversed(CUBE_POS_X / cubes, CUBE_COUNT_X / cubes);
-    let rank = CUBE_POS_X % cubes;
-    let first = (cluster * cubes * comptime!(shape.rows() as u32)) as i32;
-    let last = min(
-        first + comptime!((shape.cubes() * shape.rows()) as i32),
-        band.query_len,
-    ) - 1;
-    let bounds = band.keys(first, last, shape.sides);
-    let work = Work {
-        batch: CUBE_POS_Z as i32,
-        head: CUBE_POS_Y as i32,
-        kv_head: (CUBE_POS_Y / numbers.group) as i32,
-        first_query: first + (rank * comptime!(shape.rows() as u32)) as i32,
-        first_key: bounds.start,
-        tiles: key_tiles(&bounds, shape),
-        rank,
-    };
+    let sequence = Sequence::dense(&band);
+    let work = Work::decode(sequence, numbers.group, shape);
+    let cube = Cube { room, work };
     let warpgroup = uniform(UNIT_POS / comptime!(THREADS as u32));
     if warpgroup == 0u32 {
         set_registers(false, comptime!(shape.settings.producer_registers() as u32));
-        if UNIT_POS == 0 && work.tiles > 0u32 {
+        if UNIT_POS == 0 && cube.work.tiles > 0u32 {
             let sources = Sources {
                 query: tensor_map_address(query),
                 key: tensor_map_address(key),
                 value: tensor_map_address(value),
             };
-            produce(&sources, &work, memory, barriers, shape);
+            produce(&sources, &cube, shape);
         }
     } else {
         set_registers(true, comptime!(shape.settings.registers as u32));
-        consume::<W>(
+        let gain = Gain {
+            eps: numbers.eps,
+            factor: numbers.factor,
+        };
+        let mut outputs = Outputs::<W> {
             lambda,
             gamma,
             output,
             saved,
             lse,
-            &at,
-            &band,
-            &numbers,
-            &work,
-            memory,
-            barriers,
-            warpgroup - 1u32,
-            shape,
-        );
+            at,
+            gain,
+        };
+        consume::<W>(&mut outputs, &cube, &numbers, warpgroup - 1u32, shape);
     }
-}
-
-/// In descending order: under a causal mask the last queries work longest, so they start first.
-#[cube]
-fn reversed(position: u32, count: u32) -> u32 {
-    count - 1u32 - position
-}
-
-#[cube]
-fn init_barriers(barriers: u32, #[comptime] shape: HopperShape) {
-    #[unroll]
-    for map in 0..shape.maps {
-        barrier_init(barriers + comptime!(shape.query_full(map) as u32), 1u32);
-    }
-    #[unroll]
-    for stage in 0..comptime!(shape.key_maps * shape.settings.key_stages) {
-        let at = barriers + comptime!(8 * stage as u32);
-        barrier_init(at + comptime!(shape.key_full(0) as u32), 1u32);
-        barrier_init(
-            at + comptime!(shape.key_empty(0) as u32),
-            comptime!(shape.key_readers() as u32),
-        );
-    }
-    #[unroll]
-    for stage in 0..comptime!(shape.settings.value_stages) {
-        let at = barriers + comptime!(8 * stage as u32);
-        barrier_init(at + comptime!(shape.value_full() as u32), 1u32);
-        barrier_init(
-            at + comptime!(shape.value_empty() as u32),
-            comptime!(shape.value_readers() as u32),
-        );
-    }
-    barrier_init_fence();
-}
-
-#[cube]
-fn key_tiles(bounds: &Bounds, #[comptime] shape: HopperShape) -> u32 {
-    let keys = max(bounds.end - bounds.start, 0) as u32;
-    (keys + comptime!(shape.settings.keys as u32 - 1)) / comptime!(shape.settings.keys as u32)
 }
 
 /// One computing warpgroup, from its first tile to its outputs.
 #[cube]
 fn consume<W: Size>(
-    lambda: &[f32],
-    gamma: &[f32],
-    output: &mut [Vector<u32, W>],
-    saved: &mut [Vector<u32, W>],
-    lse: &mut [f32],
-    at: &HopperStrides,
-    band: &Band,
+    outputs: &mut Outputs<W>,
+    cube: &Cube,
     numbers: &ForwardNumbers,
-    work: &Work,
-    memory: u32,
-    barriers: u32,
     group: u32,
     #[comptime] shape: HopperShape,
 ) {
@@ -182,52 +114,37 @@ fn consume<W: Size>(
     } else {
         0u32.runtime()
     };
+    let band = cube.work.sequence.band;
     let first = if comptime!(shape.maps == 2) {
-        work.first_query
+        cube.work.first_query
     } else {
-        work.first_query + (group * comptime!(ROWS as u32)) as i32
+        cube.work.first_query + (group * comptime!(ROWS as u32)) as i32
     };
     let row = first + upper_row() as i32;
     let last = min(first + comptime!(ROWS as i32), band.query_len) - 1;
-    let visible = Visible::new(band, first, last, row, shape.sides);
+    let visible = Visible::new(&band, first, last, row, shape.sides);
     let scale = numbers.scale * comptime!(core::f32::consts::LOG2_E);
     let mut softmax = Softmax::new();
-    let sums = walk::<S, O, P>(
-        &mut softmax,
-        &visible,
-        work,
-        memory,
-        barriers,
-        group,
-        scale,
-        shape,
-    );
+    let sums = walk::<S, O, P>(&mut softmax, &visible, cube, group, scale, shape);
     if comptime!(shape.cubes() > 1) {
         cluster_arrive();
     }
     softmax.finish();
     let line = Line {
-        batch: CUBE_POS_Z,
-        head: CUBE_POS_Y,
+        batch: cube.work.batch,
+        head: cube.work.head,
         row: row as u32,
-        query_len: band.query_len as u32,
-    };
-    let gain = Gain {
-        eps: numbers.eps,
-        factor: numbers.factor,
+        len: band.query_len as u32,
     };
     if comptime!(shape.save_lse) {
-        write_lse(lse, &softmax, &at.lse, &line, map, scale, numbers.unseen);
+        write_lse::<W>(outputs, &softmax, &line, map, scale, numbers.unseen);
     }
     // Registers have numbers, not indices: the columns that are kept must be known when the code is made.
+    let memory = cube.room.data;
     if map == 0u32 {
-        finish::<O, W>(
-            sums, &softmax, lambda, gamma, output, saved, at, &line, &gain, memory, 0usize, shape,
-        );
+        finish::<O, W>(sums, &softmax, outputs, &line, memory, 0usize, shape);
     } else if comptime!(shape.maps == 2) {
-        finish::<O, W>(
-            sums, &softmax, lambda, gamma, output, saved, at, &line, &gain, memory, 1usize, shape,
-        );
+        finish::<O, W>(sums, &softmax, outputs, &line, memory, 1usize, shape);
     }
     if comptime!(shape.cubes() > 1) {
         // The other cubes report here what they have read; nobody may find this cube gone.
@@ -240,9 +157,7 @@ fn consume<W: Size>(
 fn walk<S: Size, O: Size, P: Size>(
     softmax: &mut Softmax,
     visible: &Visible,
-    work: &Work,
-    memory: u32,
-    barriers: u32,
+    cube: &Cube,
     group: u32,
     scale: f32,
     #[comptime] shape: HopperShape,
@@ -255,7 +170,8 @@ fn walk<S: Size, O: Size, P: Size>(
     let (overlap, take_turns) = comptime!((shape.settings.overlap, shape.settings.turns));
     let pending = comptime!(usize::from(overlap));
 
-    let mut tiles = Tiles::new(memory, barriers, group, shape);
+    let work = &cube.work;
+    let mut tiles = Tiles::new(&cube.room, group, shape);
     let mut sums = Vector::<f32, O>::zeroed();
     if work.tiles > 0u32 {
         tiles.await_queries();
@@ -298,15 +214,4 @@ fn walk<S: Size, O: Size, P: Size>(
         sums = wait::<O>(sums, 0usize, outputs);
     }
     sums
-}
-
-/// The registers of a product that are used.
-#[cube]
-fn elements<N: Size>(product: Vector<f32, N>, #[comptime] count: usize) -> Array<f32> {
-    let mut out = Array::<f32>::new(count);
-    #[unroll]
-    for i in 0..count {
-        out[i] = product.extract(i);
-    }
-    out
 }

@@ -5,3 +5,4 @@ pub(crate) mod kernel;
 mod producer;
 pub(crate) mod shape;
 mod tiles;
+mod work;

@@ -7,6 +7,7 @@
 use cubecl::prelude::*;
 
 use super::shape::{HopperShape, PANEL};
+use super::work::{Cube, Work};
 use crate::kernels::hopper::ptx::mbarrier::barrier_expect;
 use crate::kernels::hopper::ptx::tma::{BoxStart, load_box};
 use crate::kernels::hopper::ptx::wgmma::WHOLE_ROW;
@@ -20,79 +21,45 @@ pub(crate) struct Sources {
     pub value: u64,
 }
 
-/// Which tiles a cube works on.
-#[derive(CubeType, Clone, Copy)]
-pub(crate) struct Work {
-    pub batch: i32,
-    pub head: i32,
-    pub kv_head: i32,
-    pub first_query: i32,
-    pub first_key: i32,
-    /// Tiles of keys.
-    pub tiles: u32,
-    /// The cube's number in its cluster.
-    pub rank: u32,
-}
-
 #[cube]
-pub(crate) fn produce(
-    sources: &Sources,
-    work: &Work,
-    memory: u32,
-    barriers: u32,
-    #[comptime] shape: HopperShape,
-) {
+pub(crate) fn produce(sources: &Sources, cube: &Cube, #[comptime] shape: HopperShape) {
+    let work = &cube.work;
     #[unroll]
     for map in 0..shape.maps {
-        load_queries(sources.query, work, memory, barriers, map, shape);
+        load_queries(sources.query, cube, map, shape);
     }
-    let mut keys = Ring::to_fill(
-        memory + comptime!(shape.key_ring(0) as u32),
-        barriers + comptime!(shape.key_full(0) as u32),
-        barriers + comptime!(shape.key_empty(0) as u32),
-    );
-    let mut values = Ring::to_fill(
-        memory + comptime!(shape.value_ring() as u32),
-        barriers + comptime!(shape.value_full() as u32),
-        barriers + comptime!(shape.value_empty() as u32),
-    );
+    let mut keys = Ring::to_fill(&cube.room, comptime!(shape.layout().keys[0]));
+    let mut values = Ring::to_fill(&cube.room, comptime!(shape.layout().values));
     // Consumers begin the scores of tile t + 1 before the output of tile t.
     for tile in 0..work.tiles + 1u32 {
         if tile < work.tiles {
             let row = work.first_key + (tile * comptime!(shape.settings.keys as u32)) as i32;
             load_keys(sources.key, work, &keys, row, shape);
-            keys.advance(comptime!(shape.settings.key_stages));
+            keys.advance();
         }
         if tile > 0u32 {
             let row =
                 work.first_key + ((tile - 1u32) * comptime!(shape.settings.keys as u32)) as i32;
             load_values(sources.value, work, &values, row, shape);
-            values.advance(comptime!(shape.settings.value_stages));
+            values.advance();
         }
     }
 }
 
 #[cube]
-fn load_queries(
-    source: u64,
-    work: &Work,
-    memory: u32,
-    barriers: u32,
-    #[comptime] map: usize,
-    #[comptime] shape: HopperShape,
-) {
-    let landed = barriers + comptime!(shape.query_full(map) as u32);
-    barrier_expect(landed, comptime!(shape.query_bytes()));
+fn load_queries(source: u64, cube: &Cube, #[comptime] map: usize, #[comptime] shape: HopperShape) {
+    let place = comptime!(shape.layout().queries[map]);
+    let landed = cube.room.barriers + comptime!(place.full as u32);
+    barrier_expect(landed, comptime!(place.bytes));
     #[unroll]
     for panel in 0..comptime!(shape.query_panels()) {
-        let to =
-            memory + comptime!((map * shape.query_bytes() + panel * shape.query_panel()) as u32);
+        let to = cube.room.data + comptime!((place.at + panel * shape.query_panel()) as u32);
         let start = BoxStart {
             column: comptime!((panel * PANEL) as i32).runtime(),
             pair: comptime!(map as i32).runtime(),
-            head: work.head,
-            row: work.first_query,
-            batch: work.batch,
+            head: cube.work.head as i32,
+            row: cube.work.sequence.query_start + cube.work.first_query,
+            batch: cube.work.batch as i32,
         };
         load_box(to, source, landed, start, 1usize);
     }
@@ -103,19 +70,16 @@ fn load_queries(
 fn load_keys(source: u64, work: &Work, first: &Ring, row: i32, #[comptime] shape: HopperShape) {
     #[unroll]
     for map in 0..shape.key_maps {
-        let ring = first.sibling(
-            comptime!(shape.key_ring(map) - shape.key_ring(0)),
-            comptime!(shape.key_full(map) - shape.key_full(0)),
-        );
-        let tile = ring.begin_tile(comptime!(shape.key_bytes()));
+        let ring = first.sibling(comptime!(shape.layout().keys[map]));
+        let tile = ring.begin_tile();
         #[unroll]
         for panel in 0..comptime!(shape.query_panels()) {
             let start = BoxStart {
                 column: comptime!((panel * PANEL) as i32).runtime(),
                 pair: comptime!(map as i32).runtime(),
-                head: work.kv_head,
-                row: row + part_row(work, shape),
-                batch: work.batch,
+                head: work.kv_head as i32,
+                row: work.sequence.key_start + row + part_row(work, shape),
+                batch: work.batch as i32,
             };
             let to = tile + comptime!((panel * shape.key_panel()) as u32);
             let to = to + part_row(work, shape) as u32 * comptime!(WHOLE_ROW as u32);
@@ -126,16 +90,16 @@ fn load_keys(source: u64, work: &Work, first: &Ring, row: i32, #[comptime] shape
 
 #[cube]
 fn load_values(source: u64, work: &Work, ring: &Ring, row: i32, #[comptime] shape: HopperShape) {
-    let tile = ring.begin_tile(comptime!(shape.value_bytes()));
+    let tile = ring.begin_tile();
     let part_panels = comptime!(shape.value_panels() / shape.value_parts);
     #[unroll]
     for panel in 0..comptime!(shape.value_panels()) {
         let start = BoxStart {
             column: comptime!((panel % part_panels * shape.value_panel) as i32).runtime(),
             pair: comptime!((panel / part_panels) as i32).runtime(),
-            head: work.kv_head,
-            row: row + part_row(work, shape),
-            batch: work.batch,
+            head: work.kv_head as i32,
+            row: work.sequence.key_start + row + part_row(work, shape),
+            batch: work.batch as i32,
         };
         let to = tile + comptime!((panel * shape.value_panel_bytes()) as u32);
         let to = to + part_row(work, shape) as u32 * comptime!(shape.value_row() as u32);

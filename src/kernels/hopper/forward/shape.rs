@@ -1,16 +1,15 @@
 //! What is compiled into the forward kernel, and where everything lies in shared memory.
 //!
-//! From the start: the queries of every map, the key rings, the value ring, the norm's row sums; then the barriers. All
-//! tiles are panels of 64 columns, 128 bytes a row, values also of 32; all begin at multiples of 1024.
+//! All tiles are panels of 64 columns, 128 bytes a row, values also of 32.
 
 use crate::kernels::hopper::accumulator;
+use crate::kernels::hopper::memory::{Memory, Resident, RingPlace};
+use crate::kernels::hopper::output::Writing;
+pub(crate) use crate::kernels::hopper::ptx::wgmma::PANEL;
 use crate::kernels::hopper::ptx::wgmma::{Product, WHOLE_ROW};
 use crate::kernels::warp::ptx::Half;
 use crate::math::mask::Sides;
 use crate::tuning::HopperSettings;
-
-/// Columns of a panel: 128 bytes.
-pub(crate) const PANEL: usize = 64;
 
 /// Everything about a forward launch that is compiled into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,9 +59,17 @@ impl HopperShape {
         self.outputs().registers() / self.maps
     }
 
-    /// Registers that are written together: those of eight columns, or where writes are wide of four times eight.
+    /// How results are written.
+    pub(crate) const fn writing(&self) -> Writing {
+        Writing {
+            half: self.half,
+            wide: self.wide,
+        }
+    }
+
+    /// Registers that are written together.
     pub(crate) const fn written(&self) -> usize {
-        if self.wide { 16 } else { 4 }
+        self.writing().registers()
     }
 
     pub(crate) const fn threads(&self) -> usize {
@@ -127,23 +134,27 @@ impl HopperShape {
         self.value_panels() * self.value_panel_bytes()
     }
 
-    /// Where the ring of keys of a map begins.
-    pub(crate) const fn key_ring(&self, map: usize) -> usize {
-        self.maps * self.query_bytes() + map * self.settings.key_stages * self.key_bytes()
-    }
-
-    pub(crate) const fn value_ring(&self) -> usize {
-        self.key_ring(self.key_maps)
-    }
-
-    /// Where the norm's row sums of one warpgroup begin.
-    pub(crate) const fn row_sums(&self, map: usize) -> usize {
-        let end = self.value_ring() + self.settings.value_stages * self.value_bytes();
-        end + map * accumulator::ROWS * size_of::<f32>()
-    }
-
-    pub(crate) const fn data_bytes(&self) -> usize {
-        self.row_sums(self.maps)
+    /// What lies in shared memory.
+    pub(crate) fn layout(&self) -> Layout {
+        let settings = self.settings;
+        let mut memory = Memory::new();
+        Layout {
+            queries: (0..self.maps)
+                .map(|_| memory.resident(self.query_bytes()))
+                .collect(),
+            keys: (0..self.key_maps)
+                .map(|_| memory.ring(settings.key_stages, self.key_bytes(), self.key_readers()))
+                .collect(),
+            values: memory.ring(
+                settings.value_stages,
+                self.value_bytes(),
+                self.value_readers(),
+            ),
+            row_sums: (0..self.maps)
+                .map(|_| memory.region(accumulator::ROWS * size_of::<f32>()))
+                .collect(),
+            memory,
+        }
     }
 
     /// Bytes in which one warpgroup hands half of its columns to the other, over tiles that nobody reads any more.
@@ -152,48 +163,29 @@ impl HopperShape {
     }
 
     /// Shared memory in bytes.
-    pub(crate) const fn shared_memory(&self) -> usize {
-        self.data_bytes() + self.barriers() * BARRIER
-    }
-}
-
-/// Bytes of a barrier.
-const BARRIER: usize = 8;
-
-/// Barriers, by their distance from the first in bytes. A ring has one pair for each stage: `full` when the tile has
-/// landed, `empty` when the last reader is done with it.
-impl HopperShape {
-    pub(crate) const fn query_full(&self, map: usize) -> usize {
-        map * BARRIER
-    }
-
-    pub(crate) const fn key_full(&self, map: usize) -> usize {
-        (self.maps + map * self.settings.key_stages) * BARRIER
-    }
-
-    pub(crate) const fn key_empty(&self, map: usize) -> usize {
-        self.key_full(self.key_maps + map)
-    }
-
-    pub(crate) const fn value_full(&self) -> usize {
-        self.key_full(2 * self.key_maps)
-    }
-
-    pub(crate) const fn value_empty(&self) -> usize {
-        self.value_full() + self.settings.value_stages * BARRIER
-    }
-
-    pub(crate) const fn barriers(&self) -> usize {
-        (self.value_empty() + self.settings.value_stages * BARRIER) / BARRIER
+    pub(crate) fn shared_memory(&self) -> usize {
+        self.layout().memory.bytes()
     }
 
     /// Arrivals, one a warp, that free a tile of keys.
-    pub(crate) const fn key_readers(&self) -> usize {
+    const fn key_readers(&self) -> usize {
         4 * self.settings.consumers / self.key_maps * self.cubes()
     }
 
     /// Arrivals that free a tile of values.
-    pub(crate) const fn value_readers(&self) -> usize {
+    const fn value_readers(&self) -> usize {
         4 * self.settings.consumers * self.cubes()
     }
+}
+
+/// Where everything lies in shared memory. All tiles begin at multiples of 1024.
+pub(crate) struct Layout {
+    /// Of every map.
+    pub queries: Vec<Resident>,
+    /// Of every map of keys.
+    pub keys: Vec<RingPlace>,
+    pub values: RingPlace,
+    /// The norm's row sums of each warpgroup of a pair.
+    pub row_sums: Vec<usize>,
+    pub memory: Memory,
 }

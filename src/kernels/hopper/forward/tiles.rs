@@ -4,9 +4,10 @@ use cubecl::prelude::*;
 
 use super::shape::HopperShape;
 use crate::kernels::hopper::accumulator::ROWS;
+use crate::kernels::hopper::memory::Room;
 use crate::kernels::hopper::ptx::mbarrier::barrier_wait;
 use crate::kernels::hopper::ptx::wgmma::{
-    UNIT, accumulate, descriptor_columns, descriptor_rows, multiply, scale_rows,
+    UNIT, WHOLE_ROW, accumulate, descriptor_columns, descriptor_rows, multiply, scale_rows,
 };
 use crate::kernels::hopper::ring::Ring;
 use crate::kernels::warp::softmax::Decay;
@@ -27,24 +28,20 @@ pub(crate) struct Tiles {
 #[cube]
 impl Tiles {
     /// Before the first tile, for warpgroup `group`.
-    pub fn new(memory: u32, barriers: u32, group: u32, #[comptime] shape: HopperShape) -> Tiles {
-        let keys = key_ring(memory, barriers, group, shape);
-        let values = memory + comptime!(shape.value_ring() as u32);
+    pub fn new(room: &Room, group: u32, #[comptime] shape: HopperShape) -> Tiles {
+        let keys = key_ring(room, group, shape);
+        let values = Ring::to_empty(room, comptime!(shape.layout().values));
         Tiles {
-            queries: barriers + query_barrier(group, shape),
-            query: descriptor_rows(memory + query_start(group, shape)),
-            key: keys.first_rows(),
+            queries: room.barriers + query_barrier(group, shape),
+            query: descriptor_rows(room.data + query_start(group, shape)),
+            key: descriptor_rows(keys.first_tile()),
             value: descriptor_columns(
-                values,
+                values.first_tile(),
                 comptime!(shape.value_panel_bytes()),
                 comptime!(shape.value_row()),
             ),
             keys,
-            values: Ring::to_empty(
-                values,
-                barriers + comptime!(shape.value_full() as u32),
-                barriers + comptime!(shape.value_empty() as u32),
-            ),
+            values,
         }
     }
 
@@ -54,7 +51,8 @@ impl Tiles {
 
     /// Awaits the next keys and begins `S = Q Kᵀ`.
     pub fn begin_scores<S: Size>(&self, #[comptime] shape: HopperShape) -> Vector<f32, S> {
-        let tile = self.keys.await_tile() * comptime!((shape.key_bytes() / UNIT) as u64);
+        let tile =
+            u64::cast_from(self.keys.await_tile()) * comptime!((shape.key_bytes() / UNIT) as u64);
         multiply::<S>(
             self.query,
             self.key + tile,
@@ -74,7 +72,8 @@ impl Tiles {
     ) -> Vector<f32, O> {
         let outputs = comptime!(shape.outputs());
         let sums = scale_rows::<O>(sums, decay.upper, decay.lower, outputs);
-        let tile = self.values.await_tile() * comptime!((shape.value_bytes() / UNIT) as u64);
+        let tile = u64::cast_from(self.values.await_tile())
+            * comptime!((shape.value_bytes() / UNIT) as u64);
         let row = comptime!(shape.value_row());
         accumulate::<O, P>(sums, weights, self.value + tile, outputs, row)
     }
@@ -82,44 +81,41 @@ impl Tiles {
     /// The scores are there: the keys may be overwritten.
     pub fn free_keys(&mut self, #[comptime] shape: HopperShape) {
         self.keys.release(comptime!(shape.cubes()));
-        self.keys.advance(comptime!(shape.settings.key_stages));
+        self.keys.advance();
     }
 
     /// The sums are there: the values may be overwritten.
     pub fn free_values(&mut self, #[comptime] shape: HopperShape) {
         self.values.release(comptime!(shape.cubes()));
-        self.values.advance(comptime!(shape.settings.value_stages));
+        self.values.advance();
     }
 }
 
 /// The ring of keys that warpgroup `group` reads.
 #[cube]
-fn key_ring(memory: u32, barriers: u32, group: u32, #[comptime] shape: HopperShape) -> Ring {
-    let mut tiles = memory + comptime!(shape.key_ring(0) as u32);
-    let mut full = barriers + comptime!(shape.key_full(0) as u32);
-    let mut empty = barriers + comptime!(shape.key_empty(0) as u32);
+fn key_ring(room: &Room, group: u32, #[comptime] shape: HopperShape) -> Ring {
+    let first = Ring::to_empty(room, comptime!(shape.layout().keys[0]));
     if comptime!(shape.key_maps == 2) {
-        tiles += group * comptime!((shape.key_ring(1) - shape.key_ring(0)) as u32);
-        full += group * comptime!((shape.key_full(1) - shape.key_full(0)) as u32);
-        empty += group * comptime!((shape.key_empty(1) - shape.key_empty(0)) as u32);
+        first.number(group, comptime!(shape.layout().keys[1]))
+    } else {
+        first
     }
-    Ring::to_empty(tiles, full, empty)
 }
 
 /// Where the queries of warpgroup `group` begin: those of its map, or its 64 rows of the only map.
 #[cube]
 fn query_start(group: u32, #[comptime] shape: HopperShape) -> u32 {
     if comptime!(shape.maps == 2) {
-        group * comptime!(shape.query_bytes() as u32)
+        group * comptime!(shape.layout().queries[1].at as u32)
     } else {
-        group * comptime!((ROWS * 128) as u32)
+        group * comptime!((ROWS * WHOLE_ROW) as u32)
     }
 }
 
 #[cube]
 fn query_barrier(group: u32, #[comptime] shape: HopperShape) -> u32 {
     if comptime!(shape.maps == 2) {
-        group * comptime!(shape.query_full(1) as u32)
+        group * comptime!(shape.layout().queries[1].full as u32)
     } else {
         0u32.runtime()
     }

@@ -11,6 +11,8 @@ use crate::kernels::warp::ptx::{Half, moves, registers, value};
 
 /// Unit of a descriptor's addresses and distances, in bytes.
 pub(crate) const UNIT: usize = 16;
+/// Columns of a panel.
+pub(crate) const PANEL: usize = 64;
 /// A row of a panel of 64 columns, in bytes.
 pub(crate) const WHOLE_ROW: usize = 128;
 
@@ -158,6 +160,20 @@ pub(crate) fn wait<N: Size>(
     let result = value::<Vector<f32, N>>(result);
     let out: Vector<f32, N>;
     gpu_asm!("// {out} {result}\n{text}", out = out(_) out, result = in(_) result,
+        options(explicit_mem, reads_address_space shared));
+    out
+}
+
+/// A result whose product a [`wait`] for another one has waited for, too.
+#[cube]
+pub(crate) fn settle<N: Size>(
+    result: Vector<f32, N>,
+    #[comptime] product: Product,
+) -> Vector<f32, N> {
+    let moves = comptime!(moves(0, product.vector(), product.registers()));
+    let result = value::<Vector<f32, N>>(result);
+    let out: Vector<f32, N>;
+    gpu_asm!("// {out} {result}\n{moves}", out = out(_) out, result = in(_) result,
         options(explicit_mem, reads_address_space shared));
     out
 }

@@ -1,0 +1,12 @@
+//! Backward: gradients of key and value by [`keys`], of query by [`queries`], from the statistics that [`statistics`] lays out.
+//!
+//! Both kernels are shaped like the forward: a warpgroup that loads, two that compute and share nothing but what is
+//! loaded, both maps in each. Scores come with the resident rows as rows, so that weights and their gradients are left
+//! operands as they stand. Nothing is added up but in registers, in one order.
+
+pub(crate) mod dims;
+pub(crate) mod keys;
+mod load;
+mod probabilities;
+pub(crate) mod queries;
+pub(crate) mod statistics;
