@@ -38,11 +38,11 @@ pub(crate) struct Sequence {
 #[cube]
 impl Sequence {
     /// One sequence a batch entry, from its first row on.
-    pub fn dense(band: &Band) -> Sequence {
+    pub fn dense(band: Band) -> Sequence {
         Sequence {
             query_start: 0i32.runtime(),
             key_start: 0i32.runtime(),
-            band: *band,
+            band,
         }
     }
 }

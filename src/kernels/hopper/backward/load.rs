@@ -8,6 +8,7 @@ use crate::kernels::hopper::ptx::wgmma::PANEL;
 
 /// Where the rows of a tile begin.
 #[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
 pub(crate) struct RowStart {
     pub head: u32,
     pub row: i32,

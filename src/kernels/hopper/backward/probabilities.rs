@@ -132,6 +132,7 @@ pub(crate) fn column_gradients_of_one(
 
 /// Statistics of a thread's two rows, of one map.
 #[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
 pub(crate) struct RowStatistics {
     pub upper_lse: f32,
     pub lower_lse: f32,

@@ -39,6 +39,29 @@ pub(crate) struct Outputs<'a, W: Size> {
     pub gain: Gain,
 }
 
+#[cube]
+impl<'a, W: Size> Outputs<'a, W> {
+    pub fn new(
+        lambda: &'a [f32],
+        gamma: &'a [f32],
+        output: &'a mut [Vector<u32, W>],
+        saved: &'a mut [Vector<u32, W>],
+        lse: &'a mut [f32],
+        at: HopperStrides,
+        gain: Gain,
+    ) -> Outputs<'a, W> {
+        Outputs::<'a, W> {
+            lambda,
+            gamma,
+            output,
+            saved,
+            lse,
+            at,
+            gain,
+        }
+    }
+}
+
 /// The norm's numbers.
 #[derive(CubeType, Clone, Copy)]
 pub(crate) struct Gain {
@@ -64,7 +87,7 @@ pub(crate) fn write_lse<W: Size>(
     scale: f32,
     unseen: f32,
 ) {
-    let at = outputs.at.lse;
+    let at = &outputs.at.lse;
     let start = at.offset + line.batch * at.batch + line.head * at.head + map * at.pair + line.row;
     if quad_lane() == 0u32 {
         if line.row < line.len {
@@ -224,7 +247,7 @@ fn normalised<O: Size, W: Size>(
 #[cube]
 fn normalise<W: Size>(
     values: &mut Array<f32>,
-    outputs: &Outputs<W>,
+    outputs: &mut Outputs<W>,
     memory: u32,
     #[comptime] map: usize,
     #[comptime] shape: HopperShape,

@@ -64,7 +64,7 @@ pub(crate) fn attention_forward_hopper<F: Float, W: Size>(
     } else {
         sync_cube();
     }
-    let sequence = Sequence::dense(&band);
+    let sequence = Sequence::dense(band);
     let work = Work::decode(sequence, numbers.group, shape);
     let cube = Cube { room, work };
     let warpgroup = uniform(UNIT_POS / comptime!(THREADS as u32));
@@ -84,15 +84,7 @@ pub(crate) fn attention_forward_hopper<F: Float, W: Size>(
             eps: numbers.eps,
             factor: numbers.factor,
         };
-        let mut outputs = Outputs::<W> {
-            lambda,
-            gamma,
-            output,
-            saved,
-            lse,
-            at,
-            gain,
-        };
+        let mut outputs = Outputs::<W>::new(lambda, gamma, output, saved, lse, at, gain);
         consume::<W>(&mut outputs, &cube, &numbers, warpgroup - 1u32, shape);
     }
 }
@@ -114,7 +106,7 @@ fn consume<W: Size>(
     } else {
         0u32.runtime()
     };
-    let band = cube.work.sequence.band;
+    let band = &cube.work.sequence.band;
     let first = if comptime!(shape.maps == 2) {
         cube.work.first_query
     } else {
@@ -122,7 +114,7 @@ fn consume<W: Size>(
     };
     let row = first + upper_row() as i32;
     let last = min(first + comptime!(ROWS as i32), band.query_len) - 1;
-    let visible = Visible::new(&band, first, last, row, shape.sides);
+    let visible = Visible::new(band, first, last, row, shape.sides);
     let scale = numbers.scale * comptime!(core::f32::consts::LOG2_E);
     let mut softmax = Softmax::new();
     let sums = walk::<S, O, P>(&mut softmax, &visible, cube, group, scale, shape);

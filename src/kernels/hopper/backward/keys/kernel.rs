@@ -65,7 +65,7 @@ pub(crate) fn attention_backward_keys_hopper<F: Float, W: Size>(
 ) {
     let room = Room::reserve(comptime!(shape.layout().memory));
     sync_cube();
-    let work = Work::decode(Sequence::dense(&band), group, shape);
+    let work = Work::decode(Sequence::dense(band), group, shape);
     let cube = Cube { room, work };
     let warpgroup = uniform(UNIT_POS / comptime!(THREADS as u32));
     if warpgroup == 0u32 {
@@ -82,12 +82,7 @@ pub(crate) fn attention_backward_keys_hopper<F: Float, W: Size>(
         }
     } else {
         set_registers(true, comptime!(shape.settings.registers as u32));
-        let mut outputs = Outputs::<W> {
-            key: grad_key,
-            value: grad_value,
-            at,
-            scale,
-        };
+        let mut outputs = Outputs::<W>::new(grad_key, grad_value, at, scale);
         consume::<W>(&mut outputs, &cube, warpgroup - 1u32, shape);
     }
 }
@@ -99,6 +94,23 @@ struct Outputs<'a, W: Size> {
     value: &'a mut [Vector<u32, W>],
     at: KeysStrides,
     scale: f32,
+}
+
+#[cube]
+impl<'a, W: Size> Outputs<'a, W> {
+    fn new(
+        key: &'a mut [Vector<u32, W>],
+        value: &'a mut [Vector<u32, W>],
+        at: KeysStrides,
+        scale: f32,
+    ) -> Outputs<'a, W> {
+        Outputs::<'a, W> {
+            key,
+            value,
+            at,
+            scale,
+        }
+    }
 }
 
 /// The sums of a warpgroup.
@@ -121,7 +133,7 @@ fn consume<W: Size>(
     let size!(K) = comptime!(shape.key_sums().vector());
     let size!(V) = comptime!(shape.value_sums().vector());
     let size!(P) = comptime!(shape.key_sums().left_vector());
-    let band = cube.work.sequence.band;
+    let band = &cube.work.sequence.band;
     let sides = comptime!(shape.dims.sides);
     let first = cube.work.first_key + (group * comptime!(ROWS as u32)) as i32;
     let key = first + upper_row() as i32;

@@ -56,7 +56,7 @@ pub(crate) fn attention_backward_queries_hopper<F: Float, W: Size>(
 ) {
     let room = Room::reserve(comptime!(shape.layout().memory));
     sync_cube();
-    let work = Work::decode(Sequence::dense(&band), group, shape);
+    let work = Work::decode(Sequence::dense(band), group, shape);
     let cube = Cube { room, work };
     let warpgroup = uniform(UNIT_POS / comptime!(THREADS as u32));
     if warpgroup == 0u32 {
@@ -72,12 +72,7 @@ pub(crate) fn attention_backward_queries_hopper<F: Float, W: Size>(
         }
     } else {
         set_registers(true, comptime!(shape.settings.registers as u32));
-        let mut outputs = Outputs::<W> {
-            statistics,
-            query: grad_query,
-            at,
-            scale,
-        };
+        let mut outputs = Outputs::<W>::new(statistics, grad_query, at, scale);
         consume::<W>(&mut outputs, &cube, warpgroup - 1u32, shape);
     }
 }
@@ -89,6 +84,23 @@ struct Outputs<'a, W: Size> {
     query: &'a mut [Vector<u32, W>],
     at: Strides,
     scale: f32,
+}
+
+#[cube]
+impl<'a, W: Size> Outputs<'a, W> {
+    fn new(
+        statistics: &'a [f32],
+        query: &'a mut [Vector<u32, W>],
+        at: Strides,
+        scale: f32,
+    ) -> Outputs<'a, W> {
+        Outputs::<'a, W> {
+            statistics,
+            query,
+            at,
+            scale,
+        }
+    }
 }
 
 /// The sums of a warpgroup.
@@ -119,11 +131,11 @@ fn consume<W: Size>(
     let size!(S) = comptime!(shape.scores().vector());
     let size!(Q) = comptime!(shape.sums().vector());
     let size!(P) = comptime!(shape.sums().left_vector());
-    let band = cube.work.sequence.band;
+    let band = &cube.work.sequence.band;
     let first = cube.work.first_query + (group * comptime!(ROWS as u32)) as i32;
     let row = first + upper_row() as i32;
     let last = min(first + comptime!(ROWS as i32), band.query_len) - 1;
-    let visible = Visible::new(&band, first, last, row, shape.dims.sides);
+    let visible = Visible::new(band, first, last, row, shape.dims.sides);
     let line = Line {
         batch: cube.work.batch,
         head: cube.work.head,
