@@ -1,6 +1,6 @@
 //! What can be wrong with a call: which tensor, what it had, what was expected or the limit.
 
-use crate::tensor::DType;
+use crate::dtype::DType;
 
 /// Everything a call can refuse, before anything is launched unless said otherwise.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -208,6 +208,16 @@ pub enum Error {
         limit: usize,
         /// Name of the device.
         device: String,
+    },
+    /// A plan is run on something else than it was made for.
+    #[error("{tensor}: has {got}, the plan was made for {expected}")]
+    Plan {
+        /// Name of the tensor, the workspace or the client.
+        tensor: &'static str,
+        /// Where it lies, or what it is.
+        got: String,
+        /// Where it was to lie, or what it was to be.
+        expected: String,
     },
     /// No device to make a client for.
     #[error("{backend}: no device: {reason}")]

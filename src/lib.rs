@@ -35,8 +35,8 @@
 //! let lambda = Tensor::from_f32(&client, DType::F32, &[1], &[lambda_init])?;
 //!
 //! let inputs = Inputs::differential(query, key, value, lambda);
-//! let norm = Some(Norm { eps: 1e-5, lambda_init });
-//! let options = Options { mask: Mask::Causal, norm, save_for_backward: true, ..Options::default() };
+//! let norm = Norm { eps: 1e-5, lambda_init };
+//! let options = Options::default().with_mask(Mask::Causal).with_norm(norm).with_save_for_backward(true);
 //! let result = forward(&client, &inputs, &options)?;
 //!
 //! let grad_output = tensor(&[batch, seq, heads, 2 * dim], 0.05)?;
@@ -47,7 +47,8 @@
 //! # }
 //! ```
 //!
-//! - [`forward`], [`backward`] and their `_into` forms take a client, [`Inputs`] and [`Options`].
+//! - [`forward`], [`backward`] and their `_into` forms take a client, [`Inputs`] and [`Options`]. [`plan_forward`] and
+//!   [`plan_backward`] say what they will launch; a [`Plan`] can be kept and run again.
 //! - [`Tensor`] is a CubeCL buffer with strides: every published layout is read where it lies.
 //! - [`reference`](mod@reference) is the same in `f64` on the CPU, [`tuning`] what a kernel launch can be told.
 #![cfg_attr(
@@ -62,23 +63,29 @@ mod attention;
 #[cfg(feature = "burn")]
 pub mod burn;
 pub mod device;
+mod dtype;
 pub mod error;
 mod kernels;
 pub mod lambda;
+mod layout;
 mod math;
+mod plan;
 pub mod problem;
 pub mod reference;
 pub mod tensor;
 pub mod tuning;
 
 pub use attention::{
-    Forward, Gradients, Inputs, Options, Saved, Tuning, backward, backward_into, forward,
-    forward_into, forward_schedule,
+    Forward, Gradients, Inputs, Options, Saved, backward, backward_into, forward, forward_into,
+    plan_backward, plan_backward_into, plan_forward, plan_forward_into,
 };
 pub use cubecl::prelude::Client;
+pub use dtype::DType;
 pub use error::{Error, Result};
+pub use kernels::Tuning;
+pub use plan::{Bindings, Description, Operand, Plan, Refusal};
 pub use problem::{Direction, Mask, Norm, Problem};
-pub use tensor::{DType, Tensor};
+pub use tensor::Tensor;
 
 #[cfg(all(doctest, feature = "burn"))]
 #[doc = include_str!("../README.md")]

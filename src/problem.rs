@@ -2,8 +2,7 @@
 
 use core::ops::Range;
 
-use crate::math::mask::Sides;
-use crate::tensor::DType;
+use crate::dtype::DType;
 
 /// Which keys a query sees.
 ///
@@ -72,7 +71,17 @@ impl Norm {
 }
 
 /// Sizes and kind of one attention problem, differential (`maps = 2`) or standard (`maps = 1`).
+///
+/// ```
+/// use diff_flash_attn::{DType, Mask, Problem};
+/// // Two sequences of 128 queries and keys, four query heads on two heads of keys and values, d = 64, dv = 128.
+/// let problem = Problem::differential([2, 128, 128], [4, 2], [64, 128])
+///     .with_mask(Mask::Causal)
+///     .with_dtype(DType::BF16);
+/// assert_eq!((problem.group(), problem.scale), (2, 0.125));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Problem {
     /// Sequences in the batch, B.
     pub batch: usize,
@@ -111,7 +120,110 @@ pub enum Direction {
     Backward,
 }
 
+/// Which sides of a mask's band around the diagonal are bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Sides {
+    pub left: bool,
+    pub right: bool,
+}
+
 impl Problem {
+    /// Attention with `maps` maps in `f32`, with no mask, no norm, a key for each map and the scale `1/√d`.
+    ///
+    /// Sizes are `[batch, query_len, key_len]`, `[heads, kv_heads]` and `[head_dim, value_dim]`.
+    pub fn new(
+        maps: usize,
+        [batch, query_len, key_len]: [usize; 3],
+        [heads, kv_heads]: [usize; 2],
+        [head_dim, value_dim]: [usize; 2],
+    ) -> Self {
+        Self {
+            batch,
+            query_len,
+            key_len,
+            heads,
+            kv_heads,
+            head_dim,
+            value_dim,
+            maps,
+            shared_key: false,
+            mask: Mask::None,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            dtype: DType::F32,
+            norm: None,
+        }
+    }
+
+    /// Differential attention: two maps. Sizes and defaults are those of [`new`](Self::new).
+    pub fn differential(sequences: [usize; 3], heads: [usize; 2], dims: [usize; 2]) -> Self {
+        Self::new(2, sequences, heads, dims)
+    }
+
+    /// Standard attention: one map. Sizes and defaults are those of [`new`](Self::new).
+    pub fn standard(sequences: [usize; 3], heads: [usize; 2], dims: [usize; 2]) -> Self {
+        Self::new(1, sequences, heads, dims)
+    }
+
+    /// Sets the number of sequences.
+    pub fn with_batch(mut self, batch: usize) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    /// Sets the numbers of queries and keys of a sequence.
+    pub fn with_lengths(mut self, [query_len, key_len]: [usize; 2]) -> Self {
+        (self.query_len, self.key_len) = (query_len, key_len);
+        self
+    }
+
+    /// Sets the numbers of query heads and of key and value heads.
+    pub fn with_heads(mut self, [heads, kv_heads]: [usize; 2]) -> Self {
+        (self.heads, self.kv_heads) = (heads, kv_heads);
+        self
+    }
+
+    /// Sets head and value dimension; the scale stays.
+    pub fn with_dims(mut self, [head_dim, value_dim]: [usize; 2]) -> Self {
+        (self.head_dim, self.value_dim) = (head_dim, value_dim);
+        self
+    }
+
+    /// Sets the number of attention maps.
+    pub fn with_maps(mut self, maps: usize) -> Self {
+        self.maps = maps;
+        self
+    }
+
+    /// Both maps use the same key, or each its own.
+    pub fn with_shared_key(mut self, shared: bool) -> Self {
+        self.shared_key = shared;
+        self
+    }
+
+    /// Sets the mask.
+    pub fn with_mask(mut self, mask: Mask) -> Self {
+        self.mask = mask;
+        self
+    }
+
+    /// Sets the factor on the scores.
+    pub fn with_scale(mut self, scale: f32) -> Self {
+        self.scale = scale;
+        self
+    }
+
+    /// Sets the storage type.
+    pub fn with_dtype(mut self, dtype: DType) -> Self {
+        self.dtype = dtype;
+        self
+    }
+
+    /// Sets the norm of the output, or none.
+    pub fn with_norm(mut self, norm: impl Into<Option<Norm>>) -> Self {
+        self.norm = norm.into();
+        self
+    }
+
     /// Query heads that share one key and value head.
     pub fn group(&self) -> usize {
         self.heads / self.kv_heads
@@ -126,10 +238,9 @@ impl Problem {
     ///
     /// ```
     /// use diff_flash_attn::{DType, Direction, Mask, Problem};
-    /// let problem = Problem {
-    ///     batch: 2, query_len: 3, key_len: 3, heads: 1, kv_heads: 1, head_dim: 8, value_dim: 16, maps: 2,
-    ///     shared_key: false, mask: Mask::Causal, scale: 1.0, dtype: DType::F16, norm: None,
-    /// };
+    /// let problem = Problem::differential([2, 3, 3], [1, 1], [8, 16])
+    ///     .with_mask(Mask::Causal)
+    ///     .with_dtype(DType::F16);
     /// assert_eq!(problem.visible_pairs(), 2 * (1 + 2 + 3));
     /// // Query and key of 16 numbers a row, value and output of 16, λ in f32.
     /// assert_eq!(problem.bytes(Direction::Forward), 6 * (4 * 16 * 2 + 4));
@@ -147,12 +258,9 @@ impl Problem {
     /// backward costs what standard attention of the same width costs.
     ///
     /// ```
-    /// use diff_flash_attn::{DType, Direction, Mask, Problem};
-    /// let differential = Problem {
-    ///     batch: 1, query_len: 1024, key_len: 1024, heads: 1, kv_heads: 1, head_dim: 64, value_dim: 128, maps: 2,
-    ///     shared_key: false, mask: Mask::None, scale: 0.125, dtype: DType::F32, norm: None,
-    /// };
-    /// let standard = Problem { heads: 2, kv_heads: 2, value_dim: 64, maps: 1, ..differential };
+    /// use diff_flash_attn::{Direction, Problem};
+    /// let differential = Problem::differential([1, 1024, 1024], [1, 1], [64, 128]);
+    /// let standard = Problem::standard([1, 1024, 1024], [2, 2], [64, 64]);
     /// assert_eq!(differential.flops(Direction::Backward), standard.flops(Direction::Backward));
     /// ```
     pub fn flops(&self, direction: Direction) -> u64 {

@@ -1,72 +1,12 @@
-//! Strided device tensors: a buffer, a storage type, a shape and strides.
+//! Strided device tensors: a buffer, a storage type, a layout.
 
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use half::{bf16, f16};
 
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-
-/// Storage type of a tensor. Arithmetic is in `f32` whatever the storage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DType {
-    /// IEEE single precision.
-    F32,
-    /// IEEE half precision.
-    F16,
-    /// bfloat16.
-    BF16,
-}
-
-impl DType {
-    /// Bytes of one element.
-    pub const fn size(self) -> usize {
-        match self {
-            DType::F32 => 4,
-            DType::F16 | DType::BF16 => 2,
-        }
-    }
-
-    /// The type as CubeCL names it.
-    pub(crate) fn elem(self) -> ElemType {
-        match self {
-            DType::F32 => f32::elem_type_native(),
-            DType::F16 => f16::elem_type_native(),
-            DType::BF16 => bf16::elem_type_native(),
-        }
-    }
-
-    /// Refuses a type that the device cannot load, store and convert.
-    ///
-    /// ```
-    /// use diff_flash_attn::{DType, device};
-    /// # fn main() -> Result<(), diff_flash_attn::Error> {
-    /// DType::F32.check(&device::default_client()?)?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::UnsupportedType`].
-    pub fn check(self, client: &Client) -> Result<()> {
-        if client.properties().supports_type(self.elem()) {
-            return Ok(());
-        }
-        Err(Error::UnsupportedType {
-            dtype: self,
-            device: client.properties().identity.name.clone(),
-        })
-    }
-}
-
-impl core::fmt::Display for DType {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            DType::F32 => "f32",
-            DType::F16 => "f16",
-            DType::BF16 => "bf16",
-        })
-    }
-}
+use crate::layout::{Layout, elements};
 
 /// A tensor on a device: `offset + Σ index · stride` is an element of `handle`, counted in elements of `dtype`.
 ///
@@ -87,16 +27,18 @@ impl core::fmt::Display for DType {
 pub struct Tensor {
     handle: Handle,
     dtype: DType,
-    offset: usize,
-    shape: Vec<usize>,
-    strides: Vec<usize>,
+    layout: Layout,
 }
 
 impl Tensor {
     /// A row-major tensor that begins where `handle` begins.
     pub fn contiguous(handle: Handle, dtype: DType, shape: &[usize]) -> Self {
-        let strides = row_major(shape);
-        Self::strided(handle, dtype, 0, shape, &strides)
+        let layout = Layout::row_major(shape);
+        Self {
+            handle,
+            dtype,
+            layout,
+        }
     }
 
     /// A tensor with its own `offset` and `strides`, in elements. A stride of 0 repeats an axis.
@@ -107,13 +49,15 @@ impl Tensor {
         shape: &[usize],
         strides: &[usize],
     ) -> Self {
-        let (shape, strides) = (shape.to_vec(), strides.to_vec());
+        let layout = Layout {
+            offset,
+            shape: shape.to_vec(),
+            strides: strides.to_vec(),
+        };
         Self {
             handle,
             dtype,
-            offset,
-            shape,
-            strides,
+            layout,
         }
     }
 
@@ -168,7 +112,8 @@ impl Tensor {
             DType::F16 => bytemuck::pod_read_unaligned::<f16>(&bytes[2 * i..][..2]).to_f32(),
             DType::BF16 => bytemuck::pod_read_unaligned::<bf16>(&bytes[2 * i..][..2]).to_f32(),
         };
-        Ok((0..self.len()).map(|i| element(self.position(i))).collect())
+        let positions = (0..self.len()).map(|i| self.layout.position(i));
+        Ok(positions.map(element).collect())
     }
 
     /// The same elements with the axes in another order: axis `i` of the result is axis `axes[i]` of this one.
@@ -176,21 +121,11 @@ impl Tensor {
     /// # Errors
     /// [`Error::Permutation`] if `axes` is no permutation of this tensor's axes.
     pub fn permute(&self, axes: &[usize]) -> Result<Self> {
-        let rank = self.shape.len();
-        let mut sorted = axes.to_vec();
-        sorted.sort_unstable();
-        if self.strides.len() != rank || !sorted.into_iter().eq(0..rank) {
-            return Err(Error::Permutation {
-                axes: axes.to_vec(),
-                rank,
-            });
-        }
-        let mut out = self.clone();
-        for (to, &from) in axes.iter().enumerate() {
-            out.shape[to] = self.shape[from];
-            out.strides[to] = self.strides[from];
-        }
-        Ok(out)
+        Ok(Self {
+            handle: self.handle.clone(),
+            dtype: self.dtype,
+            layout: self.layout.permute(axes)?,
+        })
     }
 
     /// The buffer.
@@ -205,22 +140,22 @@ impl Tensor {
 
     /// First element, counted from the start of the buffer.
     pub fn offset(&self) -> usize {
-        self.offset
+        self.layout.offset
     }
 
     /// Sizes, outermost axis first.
     pub fn shape(&self) -> &[usize] {
-        &self.shape
+        &self.layout.shape
     }
 
     /// Distances between neighbours along each axis, in elements.
     pub fn strides(&self) -> &[usize] {
-        &self.strides
+        &self.layout.strides
     }
 
     /// Number of elements; `usize::MAX` for a shape, of repeated axes, that has more.
     pub fn len(&self) -> usize {
-        elements(&self.shape)
+        self.layout.len()
     }
 
     /// Whether an axis has size zero.
@@ -233,88 +168,28 @@ impl Tensor {
         self.handle.size_in_used() as usize / self.dtype.size()
     }
 
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Bytes that the buffer begins past a multiple of 256.
+    pub(crate) fn residue(&self) -> usize {
+        (self.handle.offset_start.unwrap_or(0) % 256) as usize
+    }
+
     /// Refuses strides of another rank and elements outside the buffer.
     pub(crate) fn check_bounds(&self, tensor: &'static str) -> Result<()> {
-        if self.strides.len() != self.shape.len() {
-            let (got, expected) = (self.strides.len(), self.shape.len());
-            return Err(Error::Strides {
-                tensor,
-                got,
-                expected,
-            });
-        }
-        if self.is_empty() {
-            return Ok(());
-        }
-        let far = self
-            .shape
-            .iter()
-            .zip(&self.strides)
-            .try_fold(self.offset, |sum, (n, stride)| {
-                sum.checked_add((n - 1).checked_mul(*stride)?)
-            });
-        let reach = far.map_or(usize::MAX, |far| far.saturating_add(1));
-        let len = self.capacity();
-        if reach > len {
-            return Err(Error::OutOfBuffer { tensor, reach, len });
-        }
-        Ok(())
+        self.layout.check_bounds(tensor, self.capacity())
     }
 
     /// Refuses a tensor in which two indices name the same element, as far as sorted strides can tell.
     pub(crate) fn check_writable(&self, tensor: &'static str) -> Result<()> {
-        let mut axes: Vec<_> = self
-            .shape
-            .iter()
-            .zip(&self.strides)
-            .filter(|(n, _)| **n > 1)
-            .collect();
-        axes.sort_by_key(|(_, stride)| **stride);
-        let mut span = 1;
-        for (&n, &stride) in axes {
-            if stride < span {
-                let (shape, strides) = (self.shape.clone(), self.strides.clone());
-                return Err(Error::Overlap {
-                    tensor,
-                    shape,
-                    strides,
-                });
-            }
-            span += stride * (n - 1);
-        }
-        Ok(())
-    }
-
-    /// Position in the buffer of the element with row-major index `linear`.
-    fn position(&self, mut linear: usize) -> usize {
-        let mut at = self.offset;
-        for (n, stride) in self.shape.iter().zip(&self.strides).rev() {
-            at += linear % n * stride;
-            linear /= n;
-        }
-        at
+        self.layout.check_writable(tensor)
     }
 }
 
 /// Bytes that are asked for at most: more than any device has, and few enough for an allocator to add to.
 const LARGEST_BUFFER: usize = isize::MAX as usize / 2;
-
-/// Elements of a shape, at most `usize::MAX`.
-pub(crate) fn elements(shape: &[usize]) -> usize {
-    if shape.contains(&0) {
-        return 0;
-    }
-    shape.iter().fold(1, |len, n| len.saturating_mul(*n))
-}
-
-/// Strides of a row-major tensor, in elements.
-pub(crate) fn row_major(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1_usize; shape.len()];
-    for i in (1..shape.len()).rev() {
-        strides[i - 1] = strides[i].saturating_mul(shape[i]);
-    }
-    strides
-}
 
 fn upload<T: bytemuck::Pod>(client: &Client, values: &[f32], round: fn(f32) -> T) -> Handle {
     let rounded: Vec<T> = values.iter().map(|x| round(*x)).collect();

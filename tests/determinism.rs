@@ -4,29 +4,19 @@ use checks::cases::Case;
 use checks::device::{Layout, Results, client, inputs, options, run};
 use cubecl::prelude::Client;
 use diff_flash_attn::{
-    DType, Forward, Gradients, Mask, Norm, Problem, Saved, Tensor, Tuning, backward_into, forward,
+    DType, Gradients, Mask, Norm, Problem, Saved, Tensor, Tuning, backward_into, forward,
     forward_into,
 };
 
 fn grouped() -> Case {
-    let problem = Problem {
-        batch: 2,
-        query_len: 113,
-        key_len: 203,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 16,
-        value_dim: 32,
-        maps: 2,
-        shared_key: true,
-        mask: Mask::Causal,
-        scale: 0.25,
-        dtype: DType::F32,
-        norm: Some(Norm {
+    let problem = Problem::differential([2, 113, 203], [4, 2], [16, 32])
+        .with_shared_key(true)
+        .with_mask(Mask::Causal)
+        .with_scale(0.25)
+        .with_norm(Some(Norm {
             eps: 1e-5,
             lambda_init: 0.2,
-        }),
-    };
+        }));
     Case::random(problem, &[1], true, 11)
 }
 
@@ -70,31 +60,24 @@ fn run_into(client: &Client, case: &Case) -> Results {
         options(case, Tuning::default()),
     );
     let saved = forward(client, &inputs, &options).unwrap().saved.unwrap();
-    let saved = Saved {
-        outputs: strided(client, saved.outputs.shape()),
-        lse: saved.lse,
-    };
+    let saved = Saved::new(strided(client, saved.outputs.shape()), saved.lse);
     let output = strided(client, &case.output_shape());
     forward_into(client, &inputs, &options, &output, Some(&saved)).unwrap();
-    let result = Forward {
-        output,
-        saved: Some(saved.clone()),
-    };
 
-    let single = |shape: &[usize]| Some(Tensor::empty(client, DType::F32, shape));
-    let gradients = Gradients {
-        query: strided(client, &case.query_shape()),
-        key: strided(client, &case.key_shape()),
-        value: strided(client, &case.value_shape()),
-        lambda: single(&case.lambda_shape),
-        gamma: single(&[case.problem.value_dim]),
-    };
+    let single = |shape: &[usize]| Tensor::empty(client, DType::F32, shape);
+    let gradients = Gradients::new(
+        strided(client, &case.query_shape()),
+        strided(client, &case.key_shape()),
+        strided(client, &case.value_shape()),
+    )
+    .with_lambda(single(&case.lambda_shape))
+    .with_gamma(single(&[case.problem.value_dim]));
     let grad_output =
         Tensor::from_f32(client, DType::F32, &case.output_shape(), &case.grad_output).unwrap();
     backward_into(client, &inputs, &saved, &grad_output, &options, &gradients).unwrap();
     let read = |tensor: &Tensor| tensor.to_f32(client).unwrap();
     Results {
-        output: read(&result.output),
+        output: read(&output),
         outputs: read(&saved.outputs),
         lse: read(&saved.lse),
         query: read(&gradients.query),

@@ -8,21 +8,9 @@ use diff_flash_attn::{DType, Mask, Problem, Tensor, Tuning, backward, forward};
 
 /// Batch 1, one head; short dimensions, so that N×N would dwarf everything else.
 fn case(len: usize) -> Case {
-    let problem = Problem {
-        batch: 1,
-        query_len: len,
-        key_len: len,
-        heads: 1,
-        kv_heads: 1,
-        head_dim: 16,
-        value_dim: 32,
-        maps: 2,
-        shared_key: false,
-        mask: Mask::Causal,
-        scale: 0.25,
-        dtype: DType::F32,
-        norm: None,
-    };
+    let problem = Problem::differential([1, len, len], [1, 1], [16, 32])
+        .with_mask(Mask::Causal)
+        .with_scale(0.25);
     Case::random(problem, &[1], false, 21)
 }
 

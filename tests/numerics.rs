@@ -12,21 +12,10 @@ const NORM: Option<Norm> = Some(Norm {
 });
 
 fn problem(query_len: usize, key_len: usize, mask: Mask, norm: Option<Norm>) -> Problem {
-    Problem {
-        batch: 1,
-        query_len,
-        key_len,
-        heads: 2,
-        kv_heads: 1,
-        head_dim: 16,
-        value_dim: 32,
-        maps: 2,
-        shared_key: false,
-        mask,
-        scale: 0.25,
-        dtype: DType::F32,
-        norm,
-    }
+    Problem::differential([1, query_len, key_len], [2, 1], [16, 32])
+        .with_mask(mask)
+        .with_scale(0.25)
+        .with_norm(norm)
 }
 
 fn all(results: &Results) -> impl Iterator<Item = &f32> {
@@ -106,10 +95,7 @@ fn f16_near_its_limits() {
         return;
     }
     let mut case = Case::random(
-        Problem {
-            dtype: DType::F16,
-            ..problem(65, 64, Mask::Causal, None)
-        },
+        problem(65, 64, Mask::Causal, None).with_dtype(DType::F16),
         &[1],
         false,
         5,
@@ -131,11 +117,9 @@ fn single_key_has_no_gradient() {
         if !supports(&client(), dtype) {
             continue;
         }
-        let problem = Problem {
-            dtype,
-            maps: 1,
-            ..problem(7, 1, Mask::None, NORM)
-        };
+        let problem = problem(7, 1, Mask::None, NORM)
+            .with_dtype(dtype)
+            .with_maps(1);
         let case = Case::random(problem, &[], false, 7);
         let ours = run(&client(), &case, Layout::Interleaved, Tuning::default());
         let largest = ours.query.iter().fold(0.0, |a: f32, x| a.max(x.abs()));

@@ -102,24 +102,19 @@ impl Drawn {
                         let lambda_shape = (3 - given..3)
                             .map(|i| if full[i] { rows[i] } else { 1 })
                             .collect();
-                        let problem = Problem {
-                            batch,
-                            query_len,
-                            key_len,
-                            heads,
-                            kv_heads,
-                            head_dim: DIMS.0,
-                            value_dim: DIMS.1,
+                        let problem = Problem::new(
                             maps,
-                            shared_key,
-                            mask,
-                            scale: 0.4,
-                            dtype: DType::F32,
-                            norm: (maps == 2).then_some(Norm {
-                                eps: 1e-5,
-                                lambda_init: 0.2,
-                            }),
-                        };
+                            [batch, query_len, key_len],
+                            [heads, kv_heads],
+                            [DIMS.0, DIMS.1],
+                        )
+                        .with_shared_key(shared_key)
+                        .with_mask(mask)
+                        .with_scale(0.4)
+                        .with_norm((maps == 2).then_some(Norm {
+                            eps: 1e-5,
+                            lambda_init: 0.2,
+                        }));
                         Drawn {
                             problem,
                             lambda_shape,
@@ -146,16 +141,19 @@ impl Drawn {
         let single = |values: &[f32], shape: &[usize]| {
             Tensor::from_f32(client, DType::F32, shape, values).unwrap()
         };
-        Inputs {
-            query: query.upload(client, &case.query, &case.query_shape()),
-            key: key.upload(client, &case.key, &case.key_shape()),
-            value: value.upload(client, &case.value, &case.value_shape()),
-            lambda: (self.problem.maps == 2).then(|| single(&case.lambda, &case.lambda_shape)),
-            gamma: case
-                .gamma
-                .as_ref()
-                .map(|gamma| single(gamma, &[gamma.len()])),
-        }
+        let lambda = (self.problem.maps == 2).then(|| single(&case.lambda, &case.lambda_shape));
+        let gamma = case
+            .gamma
+            .as_ref()
+            .map(|gamma| single(gamma, &[gamma.len()]));
+        let (query, key, value) = (
+            query.upload(client, &case.query, &case.query_shape()),
+            key.upload(client, &case.key, &case.key_shape()),
+            value.upload(client, &case.value, &case.value_shape()),
+        );
+        Inputs::standard(query, key, value)
+            .with_lambda(lambda)
+            .with_gamma(gamma)
     }
 }
 

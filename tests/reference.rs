@@ -4,7 +4,7 @@
 use approx::assert_relative_eq;
 use diff_flash_attn::lambda::{LambdaVectors, lambda, lambda_gradient};
 use diff_flash_attn::reference::{self, Gradients, Inputs};
-use diff_flash_attn::{DType, Error, Mask, Norm, Problem};
+use diff_flash_attn::{Error, Mask, Norm, Problem};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 const MASKS: [Mask; 5] = [
@@ -83,21 +83,10 @@ fn problem(
     heads: (usize, usize, bool),
     lengths: (usize, usize),
 ) -> Problem {
-    Problem {
-        batch: 1,
-        query_len: lengths.0,
-        key_len: lengths.1,
-        heads: heads.0,
-        kv_heads: heads.1,
-        head_dim: 3,
-        value_dim: 5,
-        maps,
-        shared_key: heads.2,
-        mask,
-        scale: 0.7,
-        dtype: DType::F32,
-        norm: None,
-    }
+    Problem::new(maps, [1, lengths.0, lengths.1], [heads.0, heads.1], [3, 5])
+        .with_shared_key(heads.2)
+        .with_mask(mask)
+        .with_scale(0.7)
 }
 
 fn random(rng: &mut StdRng, len: usize) -> Vec<f64> {
@@ -186,10 +175,7 @@ fn check_all_gradients(maps: usize, norm: NormKind) {
                     lambda_init: 0.4,
                 };
                 let norm_of = (norm != NormKind::None).then_some(norm_of);
-                let problem = Problem {
-                    norm: norm_of,
-                    ..problem(maps, mask, heads, lengths)
-                };
+                let problem = problem(maps, mask, heads, lengths).with_norm(norm_of);
                 check_gradients(&problem, norm == NormKind::Weighted, seed);
                 seed += 1;
             }
@@ -226,11 +212,9 @@ fn gradients_of_a_batch() {
         eps: 0.01,
         lambda_init: 0.2,
     });
-    let problem = Problem {
-        batch: 2,
-        norm,
-        ..problem(2, Mask::Causal, HEADS[1], LENGTHS[0])
-    };
+    let problem = problem(2, Mask::Causal, HEADS[1], LENGTHS[0])
+        .with_batch(2)
+        .with_norm(norm);
     check_gradients(&problem, true, 7);
 }
 
@@ -265,10 +249,7 @@ fn forward_is_the_difference_of_its_maps() {
             .into_iter()
             .flat_map(|mask| LENGTHS.map(|lengths| (mask, lengths)))
         {
-            let problem = Problem {
-                batch: 2,
-                ..problem(maps, mask, heads, lengths)
-            };
+            let problem = problem(maps, mask, heads, lengths).with_batch(2);
             let inputs = inputs(&problem, false, &mut rng);
             let output = reference::forward(&problem, &inputs).unwrap().unnormalized;
             for (batch, head) in
@@ -354,10 +335,7 @@ fn rows_without_a_key_are_zero_and_pass_nothing_back() {
             right: Some(0),
         },
     ] {
-        let problem = Problem {
-            norm,
-            ..problem(2, mask, HEADS[0], (5, 3))
-        };
+        let problem = problem(2, mask, HEADS[0], (5, 3)).with_norm(norm);
         let mut rng = StdRng::seed_from_u64(6);
         let inputs = inputs(&problem, true, &mut rng);
         let blind = 2 * problem.heads; // the first two of five queries stand before the first of three keys
@@ -587,10 +565,7 @@ fn inputs_of_other_sizes_are_refused() {
             ..
         }
     ));
-    let uneven = Problem {
-        kv_heads: 3,
-        ..problem
-    };
+    let uneven = problem.with_heads([problem.heads, 3]);
     assert!(matches!(
         refuse(uneven, &|_| ()),
         Error::HeadGroup {
@@ -599,13 +574,7 @@ fn inputs_of_other_sizes_are_refused() {
         }
     ));
     assert!(matches!(
-        refuse(
-            Problem {
-                kv_heads: 0,
-                ..problem
-            },
-            &|_| ()
-        ),
+        refuse(problem.with_heads([problem.heads, 0]), &|_| ()),
         Error::Empty {
             tensor: "key",
             axis: "head",
@@ -613,7 +582,7 @@ fn inputs_of_other_sizes_are_refused() {
         }
     ));
     assert!(matches!(
-        refuse(Problem { maps: 3, ..problem }, &|_| ()),
+        refuse(problem.with_maps(3), &|_| ()),
         Error::Size {
             axis: "map",
             got: 3,

@@ -1,40 +1,30 @@
 //! Settings given by hand: the ways through the kernels that the table does not take on this device.
 
 use checks::cases::Case;
+use checks::changed;
 use checks::device::{Layout, checks, client, run};
 use checks::tolerance::assert_all;
-use diff_flash_attn::tuning::{DeviceClass, Pass, Plane, Settings, shipped};
-use diff_flash_attn::{DType, Mask, Norm, Problem, Tuning};
+use diff_flash_attn::tuning::{
+    DeviceClass, Pass, Plane, PortableSettings, Settings, Shipped, shipped,
+};
+use diff_flash_attn::{Mask, Norm, Problem, Tuning};
 
 fn case(head_dim: usize, value_dim: usize) -> Case {
-    let problem = Problem {
-        batch: 1,
-        query_len: 65,
-        key_len: 97,
-        heads: 2,
-        kv_heads: 1,
-        head_dim,
-        value_dim,
-        maps: 2,
-        shared_key: false,
-        mask: Mask::Causal,
-        scale: 0.25,
-        dtype: DType::F32,
-        norm: Some(Norm {
+    let problem = Problem::differential([1, 65, 97], [2, 1], [head_dim, value_dim])
+        .with_mask(Mask::Causal)
+        .with_scale(0.25)
+        .with_norm(Some(Norm {
             eps: 1e-5,
             lambda_init: 0.2,
-        }),
-    };
+        }));
     Case::random(problem, &[1, 65, 2], true, 31)
 }
 
-fn everywhere(settings: Settings) -> Tuning {
-    Tuning {
-        forward: Some(settings),
-        query_gradient: Some(settings),
-        key_value_gradient: Some(settings),
-        ..Tuning::default()
-    }
+fn everywhere(settings: PortableSettings) -> Tuning {
+    Tuning::default()
+        .with(Pass::Forward, settings)
+        .with(Pass::QueryGradient, settings)
+        .with(Pass::KeyValueGradient, settings)
 }
 
 fn compare(case: &Case, tuning: Tuning, name: &str) {
@@ -51,14 +41,7 @@ fn planes_reduce_rows() {
             println!("SKIPPED units_x = {units_x}: planes have {least} units");
             continue;
         }
-        let settings = Settings {
-            rows: 2,
-            cols: 4,
-            units_y: 8,
-            units_x,
-            chunk: 32,
-            plane: Plane::Reduce,
-        };
+        let settings = PortableSettings::new([2, 4, 8, units_x, 32], Plane::Reduce);
         compare(&case(16, 32), everywhere(settings), &settings.to_string());
     }
 }
@@ -74,58 +57,59 @@ fn planes_share_reads() {
     }
     // Two planes, three rows a unit, more columns than a plane has units, and a head of fewer vectors than that.
     let units_y = 2 * least as usize;
-    let settings = Settings {
-        rows: 3,
-        cols: 12,
-        units_y,
-        units_x: 1,
-        chunk: 0,
-        plane: Plane::Share,
-    };
+    let settings = PortableSettings::new([3, 12, units_y, 1, 0], Plane::Broadcast);
     compare(&case(16, 24), everywhere(settings), &settings.to_string());
 }
 
 #[test]
 fn rows_are_reduced_through_shared_memory() {
     for (units_x, chunk) in [(3, 12), (5, 20), (8, 32)] {
-        let settings = Settings {
-            rows: 1,
-            cols: 4,
-            units_y: 4,
-            units_x,
-            chunk,
-            plane: Plane::Unused,
-        };
+        let settings = PortableSettings::new([1, 4, 4, units_x, chunk], Plane::Unused);
         compare(&case(40, 24), everywhere(settings), &settings.to_string());
     }
 }
 
+/// Rows of the portable kernels' table.
+fn rows() -> impl Iterator<Item = (Shipped, PortableSettings)> {
+    shipped().filter_map(|row| match row.settings {
+        Settings::Portable(settings) => Some((row, settings)),
+        _ => None,
+    })
+}
+
 #[test]
 fn shipped_settings_have_at_most_256_units() {
-    for row in shipped() {
-        let units = row.settings.units_x * row.settings.units_y;
-        assert!(units <= 256, "{}: {units} units", row.settings);
+    for (_, settings) in rows() {
+        let units = settings.units_x * settings.units_y;
+        assert!(units <= 256, "{settings}: {units} units");
     }
 }
 
 #[test]
 fn settings_for_gpus_compute_the_same() {
     // The table's own rows for GPUs, without planes, on this device.
+    let case = case(64, 128);
     for class in [DeviceClass::Gpu, DeviceClass::Nvidia] {
         let find = |pass: Pass| {
-            let mut rows = shipped().filter(|row| row.class == class && row.pass == pass);
-            let row = rows.find(|row| row.covers([2, 2, 64, 128])).unwrap();
-            Some(Settings {
-                plane: Plane::Unused,
-                ..row.settings
-            })
+            let mut rows = rows().filter(|(row, _)| row.class == class && row.pass == pass);
+            let row = rows.find(|(row, _)| row.covers(&case.problem));
+            changed(row.unwrap().1, |it| it.plane = Plane::Unused)
         };
-        let tuning = Tuning {
-            forward: find(Pass::Forward),
-            query_gradient: find(Pass::QueryGradient),
-            key_value_gradient: find(Pass::KeyValueGradient),
-            ..Tuning::default()
-        };
-        compare(&case(64, 128), tuning, &format!("{class:?} rows"));
+        let passes = [Pass::Forward, Pass::QueryGradient, Pass::KeyValueGradient];
+        let tuning = passes.into_iter().fold(Tuning::default(), |tuning, pass| {
+            tuning.with(pass, find(pass))
+        });
+        compare(&case, tuning, &format!("{class:?} rows"));
     }
+}
+
+#[test]
+fn names_of_settings_are_read_back() {
+    for (_, settings) in rows() {
+        assert_eq!(settings.to_string().parse(), Ok(settings));
+    }
+    let wrong = "r3c4".parse::<PortableSettings>().unwrap_err().to_string();
+    let expected = "settings \"r3c4\": is no name of settings, expected one like \
+                    r3c4y8x8k32 or r3c4y8x8k32-reduce";
+    assert_eq!(wrong, expected);
 }

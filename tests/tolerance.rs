@@ -6,24 +6,14 @@ use checks::tolerance::{Check, Expected};
 use diff_flash_attn::{DType, Mask, Norm, Problem};
 
 fn problem(dtype: DType) -> Problem {
-    Problem {
-        batch: 2,
-        query_len: 19,
-        key_len: 13,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 8,
-        value_dim: 16,
-        maps: 2,
-        shared_key: false,
-        mask: Mask::Causal,
-        scale: 0.35,
-        dtype,
-        norm: Some(Norm {
+    Problem::differential([2, 19, 13], [4, 2], [8, 16])
+        .with_mask(Mask::Causal)
+        .with_scale(0.35)
+        .with_dtype(dtype)
+        .with_norm(Some(Norm {
             eps: 1e-5,
             lambda_init: 0.2,
-        }),
-    }
+        }))
 }
 
 fn relative(ours: &[f64], theirs: &[f64]) -> f64 {
@@ -71,17 +61,11 @@ fn plain_errs_by_its_precision() {
         (DType::BF16, 2f64.powi(-8)),
     ] {
         let differential = problem(dtype);
-        let standard = Problem {
-            maps: 1,
-            norm: None,
-            mask: Mask::None,
-            ..differential
-        };
-        let shared = Problem {
-            shared_key: true,
-            norm: None,
-            ..differential
-        };
+        let standard = differential
+            .with_maps(1)
+            .with_norm(None)
+            .with_mask(Mask::None);
+        let shared = differential.with_shared_key(true).with_norm(None);
         let cases = [
             Case::random(differential, &[1], true, 1),
             Case::random(differential, &[4], false, 2),

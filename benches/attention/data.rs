@@ -59,11 +59,9 @@ impl Data {
 
     /// What the calls need beside tensors. A forward pass to be timed saves nothing.
     pub(crate) fn options(&self) -> Options {
-        Options {
-            mask: self.problem.mask,
-            save_for_backward: self.direction == Direction::Backward,
-            ..Options::default()
-        }
+        Options::default()
+            .with_mask(self.problem.mask)
+            .with_save_for_backward(self.direction == Direction::Backward)
     }
 
     /// All of it.

@@ -20,10 +20,11 @@ pub(crate) struct Plan {
 impl Plan {
     /// Reads the variables, each a list separated by commas where that makes sense, with a default for each.
     pub(crate) fn from_environment() -> Result<Self> {
-        let problem = Problem {
-            batch: variable("DIFF_BENCH_BATCH", "1", size)?,
-            ..problem(variable("DIFF_BENCH_HEADS", "4", size)?)
-        };
+        let problem = problem(variable("DIFF_BENCH_HEADS", "4", size)?).with_batch(variable(
+            "DIFF_BENCH_BATCH",
+            "1",
+            size,
+        )?);
         let dtypes = list("DIFF_BENCH_DTYPE", "f32", dtype)?;
         let dims = list("DIFF_BENCH_DIMS", "64x64,64x128", head_dims)?;
         let lengths = list("DIFF_BENCH_SEQ", "1024", size)?;
@@ -94,21 +95,7 @@ pub(crate) fn mask_name(mask: Mask) -> &'static str {
 
 /// What every problem has in common.
 fn problem(heads: usize) -> Problem {
-    Problem {
-        batch: 1,
-        query_len: 0,
-        key_len: 0,
-        heads,
-        kv_heads: heads,
-        head_dim: 0,
-        value_dim: 0,
-        maps: 2,
-        shared_key: false,
-        mask: Mask::None,
-        scale: 0.0,
-        dtype: DType::F32,
-        norm: None,
-    }
+    Problem::differential([1, 0, 0], [heads, heads], [0, 0]).with_scale(0.0)
 }
 
 /// Every problem with every value set in it.

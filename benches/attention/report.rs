@@ -158,10 +158,7 @@ impl Report {
         let Measurement {
             direction, problem, ..
         } = *ours;
-        let full = Problem {
-            mask: Mask::None,
-            ..problem
-        };
+        let full = problem.with_mask(Mask::None);
         let other = |kind| self.ratio(ours, kind, direction, problem);
         [
             direction_name(direction).into(),

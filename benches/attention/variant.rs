@@ -55,13 +55,10 @@ impl Kind {
     /// What it solves, given the differential problem.
     pub(crate) fn problem(self, differential: Problem) -> Problem {
         match self {
-            Self::Standard => Problem {
-                heads: 2 * differential.heads,
-                kv_heads: 2 * differential.kv_heads,
-                value_dim: differential.value_dim / 2,
-                maps: 1,
-                ..differential
-            },
+            Self::Standard => differential
+                .with_heads([2 * differential.heads, 2 * differential.kv_heads])
+                .with_dims([differential.head_dim, differential.value_dim / 2])
+                .with_maps(1),
             _ => differential,
         }
     }

@@ -1,27 +1,21 @@
-//! Forward.
+//! Output from inputs: the call, its plan, its run.
 
 use cubecl::prelude::Client;
 
-use super::check::check_inputs_device;
-#[cfg(feature = "hopper")]
-use super::hopper;
+use super::check::{check_device, check_writable};
 use super::inputs::{Checked, Inputs};
-use super::launch::{check_launch, choose_tile};
 use super::options::Options;
-use super::outputs::{OutputLayout, Outputs};
-use super::portable;
-use super::saved::Saved;
-#[cfg(not(feature = "hopper"))]
-use crate::error::Error;
+use super::saved::{Saved, saves_outputs};
+use crate::device::Device;
 use crate::error::Result;
-#[cfg(feature = "hopper")]
-use crate::kernels::hopper::forward::shape::HopperShape;
-use crate::kernels::portable::tile::Tile;
+use crate::kernels;
+use crate::plan::{Bindings, ForwardCall, Operand, Plan, View};
+use crate::problem::Problem;
 use crate::tensor::Tensor;
-use crate::tuning::{Limits, Pass, Schedule};
 
 /// What [`forward`] returns.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Forward {
     /// `[B, Nq, H, dv]`, in the storage type of the inputs.
     pub output: Tensor,
@@ -41,7 +35,7 @@ pub struct Forward {
 /// let ones = |shape: &[usize]| Tensor::from_f32(&client, DType::F32, shape, &vec![1.0; shape.iter().product()]);
 /// let (query, key) = (ones(&[1, 5, 2, 2, 8])?, ones(&[1, 7, 1, 2, 8])?);
 /// let (value, lambda) = (ones(&[1, 7, 1, 16])?, Tensor::from_f32(&client, DType::F32, &[1], &[0.25])?);
-/// let options = Options { mask: Mask::Causal, ..Options::default() };
+/// let options = Options::default().with_mask(Mask::Causal);
 /// let output = forward(&client, &Inputs::differential(query, key, value, lambda), &options)?.output;
 /// assert_eq!(output.shape(), &[1, 5, 2, 16]);
 /// assert!(output.to_f32(&client)?.iter().all(|x| (x - 0.75).abs() < 1e-6));
@@ -53,14 +47,31 @@ pub struct Forward {
 /// Before anything is launched: a tensor or option that does not fit the others, a storage type or size that the device
 /// cannot do. [`Error::Launch`](crate::Error::Launch) if the device refuses the launch.
 pub fn forward(client: &Client, inputs: &Inputs, options: &Options) -> Result<Forward> {
-    let problem = inputs.problem(options)?;
+    let checked = inputs.check(options)?;
+    let (output, saved) = empty(client, &checked.problem, options)?;
+    let plan = plan(client, inputs, &checked, options, &output, saved.as_ref())?;
+    plan.run(client, &Bindings::forward(inputs, &output, saved.as_ref()))?;
+    Ok(Forward { output, saved })
+}
+
+/// Row-major tensors for what [`forward`] writes.
+#[cfg(feature = "burn")]
+pub(crate) fn empty_outputs(
+    client: &Client,
+    inputs: &Inputs,
+    options: &Options,
+) -> Result<(Tensor, Option<Saved>)> {
+    empty(client, &inputs.problem(options)?, options)
+}
+
+/// The same for a problem. CubeCL allocates them when they are first used.
+fn empty(client: &Client, problem: &Problem, options: &Options) -> Result<(Tensor, Option<Saved>)> {
     problem.dtype.check(client)?;
     let output = Tensor::empty(client, problem.dtype, &problem.output_shape());
     let saved = options
         .save_for_backward
-        .then(|| Saved::empty(client, &problem, &output));
-    forward_into(client, inputs, options, &output, saved.as_ref())?;
-    Ok(Forward { output, saved })
+        .then(|| Saved::empty(client, problem, &output));
+    Ok((output, saved))
 }
 
 /// As [`forward`], writing into given tensors: `output` is `[B, Nq, H, dv]`, any strides whose last axis is contiguous;
@@ -90,103 +101,105 @@ pub fn forward_into(
     output: &Tensor,
     saved: Option<&Saved>,
 ) -> Result<()> {
-    let checked = inputs.check(options)?;
-    let problem = &checked.problem;
-    problem.dtype.check(client)?;
-    check_inputs_device(client, inputs)?;
-    let outputs = Outputs::new(client, problem, output, saved)?;
-    match plan(client, inputs, options, &checked, &outputs.layout)? {
-        Plan::Portable(tile) => portable::launch(client, inputs, &checked, &outputs, tile)?,
-        #[cfg(feature = "hopper")]
-        Plan::Hopper(shape) => hopper::launch(client, inputs, &checked, &outputs, shape)?,
-    }
-    check_launch(client, "forward", output)
+    let plan = plan_forward_into(client, inputs, options, output, saved)?;
+    plan.run(client, &Bindings::forward(inputs, output, saved))
 }
 
-/// The kernel that [`forward`] takes for a problem on a device.
+/// What [`forward`] will launch: row-major outputs, saved tensors as `options.save_for_backward` says.
 ///
 /// ```
-/// use diff_flash_attn::tuning::Schedule;
-/// use diff_flash_attn::{DType, Inputs, Options, Tensor, device, forward_schedule};
+/// use diff_flash_attn::tuning::Family;
+/// use diff_flash_attn::{DType, Inputs, Options, Tensor, device, plan_forward};
 /// # fn main() -> Result<(), diff_flash_attn::Error> {
 /// let client = device::default_client()?;
 /// let ones = |shape: &[usize]| Tensor::from_f32(&client, DType::F32, shape, &vec![1.0; shape.iter().product()]);
 /// let inputs = Inputs::standard(ones(&[1, 5, 2, 8])?, ones(&[1, 5, 2, 8])?, ones(&[1, 5, 2, 8])?);
+/// let plan = plan_forward(&client, &inputs, &Options::default())?;
 /// // Tensor cores have no f32.
-/// assert_eq!(forward_schedule(&client, &inputs, &Options::default())?, Schedule::Portable);
+/// assert_eq!(plan.describe()[0].family, Some(Family::Portable));
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// # Errors
-/// Those of [`forward`] that come before the launch, among them [`Error::Settings`](crate::Error::Settings) with the reason if
-/// [`Tuning::schedule`](crate::Tuning) asks for a kernel that cannot take the problem.
-pub fn forward_schedule(client: &Client, inputs: &Inputs, options: &Options) -> Result<Schedule> {
+/// Those of [`forward`] that come before the launch, among them [`Error::Settings`](crate::Error::Settings) with the
+/// reason if [`Tuning`](crate::Tuning) asks for a family that cannot take the problem.
+pub fn plan_forward(client: &Client, inputs: &Inputs, options: &Options) -> Result<Plan> {
     let checked = inputs.check(options)?;
-    let problem = &checked.problem;
-    problem.dtype.check(client)?;
-    check_inputs_device(client, inputs)?;
-    let layout = OutputLayout::row_major(problem, options.save_for_backward);
-    Ok(match plan(client, inputs, options, &checked, &layout)? {
-        Plan::Portable(_) => Schedule::Portable,
-        #[cfg(feature = "hopper")]
-        Plan::Hopper(_) => Schedule::Hopper,
-    })
+    let (output, saved) = empty(client, &checked.problem, options)?;
+    plan(client, inputs, &checked, options, &output, saved.as_ref())
 }
 
-/// Which kernel, and how.
-enum Plan {
-    Portable(Tile),
-    #[cfg(feature = "hopper")]
-    Hopper(HopperShape),
+/// What [`forward_into`] will launch.
+///
+/// # Errors
+/// Those of [`forward_into`] that come before the launch.
+pub fn plan_forward_into(
+    client: &Client,
+    inputs: &Inputs,
+    options: &Options,
+    output: &Tensor,
+    saved: Option<&Saved>,
+) -> Result<Plan> {
+    plan(
+        client,
+        inputs,
+        &inputs.check(options)?,
+        options,
+        output,
+        saved,
+    )
 }
 
-/// The kernel that the options ask for, or the fastest that can.
+/// Refuses what can be refused, and plans the rest.
 fn plan(
     client: &Client,
     inputs: &Inputs,
-    options: &Options,
     checked: &Checked,
-    layout: &OutputLayout,
+    options: &Options,
+    output: &Tensor,
+    saved: Option<&Saved>,
 ) -> Result<Plan> {
-    let asked = options.tuning.asked();
-    if asked != Some(Schedule::Portable) {
-        let planned = plan_hopper(client, inputs, options, checked, layout);
-        if planned.is_ok() || asked == Some(Schedule::Hopper) {
-            return planned;
-        }
+    let problem = checked.problem;
+    let device = Device::of(client);
+    device.check_type(problem.dtype)?;
+    inputs.check_device(client)?;
+    check_writable(
+        Operand::Output,
+        output,
+        problem.dtype,
+        &problem.output_shape(),
+    )?;
+    check_device(Operand::Output, client, output)?;
+    if let Some(saved) = saved {
+        saved.check(client, &problem, true)?;
     }
-    let problem = &checked.problem;
-    let limits = Limits::of(client);
-    let chosen = options.tuning.forward;
-    let tile = choose_tile(&limits, Pass::Forward, problem, chosen, |tile| {
-        portable::shape_of(problem, inputs, layout, tile).shared_memory()
-    })?;
-    Ok(Plan::Portable(tile))
+    let written = saved.filter(|_| saves_outputs(&problem));
+    let call = ForwardCall {
+        problem,
+        query: checked.query,
+        key: checked.key,
+        value: checked.value,
+        lambda: checked.lambda,
+        gamma: checked.gamma,
+        output: View::rows(Operand::Output, output)?,
+        saved: written.map(Saved::outputs_view).transpose()?,
+        lse: saved.map(Saved::lse_view).transpose()?,
+    };
+    let (draft, refused) = kernels::forward(&call, &device, &options.tuning)?;
+    let bindings = Bindings::forward(inputs, output, saved);
+    let written = [Operand::Output, Operand::SavedOutputs, Operand::SavedLse];
+    let expected = bindings.expected(&written);
+    Ok(Plan::new("forward", device, draft, expected, refused))
 }
 
-#[cfg(feature = "hopper")]
-fn plan_hopper(
-    client: &Client,
-    inputs: &Inputs,
-    options: &Options,
-    checked: &Checked,
-    layout: &OutputLayout,
-) -> Result<Plan> {
-    let chosen = options.tuning.hopper_forward;
-    hopper::plan(client, inputs, checked, layout, chosen).map(Plan::Hopper)
-}
-
-#[cfg(not(feature = "hopper"))]
-fn plan_hopper(
-    _client: &Client,
-    _inputs: &Inputs,
-    _options: &Options,
-    _checked: &Checked,
-    _layout: &OutputLayout,
-) -> Result<Plan> {
-    Err(Error::Settings {
-        settings: Schedule::Hopper.to_string(),
-        problem: "the crate was built without feature `hopper`".into(),
-    })
+impl<'a> Bindings<'a> {
+    /// The tensors of a forward pass, for a plan of [`plan_forward`] or [`plan_forward_into`].
+    pub fn forward(inputs: &'a Inputs, output: &'a Tensor, saved: Option<&'a Saved>) -> Self {
+        inputs
+            .bindings()
+            .with(Operand::Output, output)
+            .with_optional(Operand::SavedOutputs, saved.map(|saved| &saved.outputs))
+            .with_optional(Operand::SavedLse, saved.map(|saved| &saved.lse))
+    }
 }

@@ -2,14 +2,17 @@
 
 use cubecl::prelude::Client;
 
-use super::check::{check_device, check_row_major, check_shape, check_type, writable};
+use super::check::{check_device, check_row_major, check_shape, check_type, check_writable};
 use super::inputs::Inputs;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::plan::{Bindings, Operand, View};
 use crate::problem::Problem;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 
 /// Gradients of the inputs, each with the shape of its input.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Gradients {
     /// `[B, Nq, H, 2, d]`, or `[B, Nq, H, d]` for standard attention.
     pub query: Tensor,
@@ -25,50 +28,79 @@ pub struct Gradients {
 }
 
 impl Gradients {
+    /// Tensors for the gradients of standard attention, or with [`with_lambda`](Self::with_lambda) of differential.
+    pub fn new(query: Tensor, key: Tensor, value: Tensor) -> Self {
+        Self {
+            query,
+            key,
+            value,
+            lambda: None,
+            gamma: None,
+        }
+    }
+
+    /// Sets the tensor for λ's gradient.
+    pub fn with_lambda(mut self, lambda: impl Into<Option<Tensor>>) -> Self {
+        self.lambda = lambda.into();
+        self
+    }
+
+    /// Sets the tensor for the gradient of the norm's weight.
+    pub fn with_gamma(mut self, gamma: impl Into<Option<Tensor>>) -> Self {
+        self.gamma = gamma.into();
+        self
+    }
+
     /// Row-major tensors for the gradients of `inputs`.
-    pub(super) fn empty(client: &Client, inputs: &Inputs, problem: &Problem) -> Result<Self> {
+    pub(super) fn empty(client: &Client, inputs: &Inputs, problem: &Problem) -> Self {
         let dtype = problem.dtype;
-        dtype.check(client)?;
-        let single = |tensor: &Option<Tensor>| {
-            tensor
-                .as_ref()
-                .map(|tensor| Tensor::empty(client, DType::F32, tensor.shape()))
+        let empty = |dtype, shape: &[usize]| Tensor::empty(client, dtype, shape);
+        let single = |input: &Option<Tensor>| {
+            let input = input.as_ref()?;
+            Some(empty(DType::F32, input.shape()))
         };
-        Ok(Self {
-            query: Tensor::empty(client, dtype, inputs.query.shape()),
-            key: Tensor::empty(client, dtype, &key_shape(inputs, problem)),
-            value: Tensor::empty(client, dtype, inputs.value.shape()),
+        Self {
+            query: empty(dtype, inputs.query.shape()),
+            key: empty(dtype, &key_shape(inputs, problem)),
+            value: empty(dtype, inputs.value.shape()),
             lambda: single(&inputs.lambda),
             gamma: single(&inputs.gamma),
-        })
+        }
     }
 
     pub(super) fn check(&self, client: &Client, inputs: &Inputs, problem: &Problem) -> Result<()> {
-        let dtype = problem.dtype;
-        writable(
-            client,
-            "gradient of query",
-            &self.query,
-            dtype,
-            inputs.query.shape(),
-        )?;
-        writable(
-            client,
-            "gradient of key",
-            &self.key,
-            dtype,
-            &key_shape(inputs, problem),
-        )?;
-        writable(
-            client,
-            "gradient of value",
-            &self.value,
-            dtype,
-            inputs.value.shape(),
-        )?;
-        check_single(client, "gradient of lambda", &self.lambda, &inputs.lambda)?;
-        check_single(client, "gradient of gamma", &self.gamma, &inputs.gamma)
+        let key = key_shape(inputs, problem);
+        let written = [
+            (Operand::GradQuery, &self.query, inputs.query.shape()),
+            (Operand::GradKey, &self.key, &key),
+            (Operand::GradValue, &self.value, inputs.value.shape()),
+        ];
+        for (operand, tensor, shape) in written {
+            check_writable(operand, tensor, problem.dtype, shape)?;
+            check_device(operand, client, tensor)?;
+        }
+        check_single(client, Operand::GradLambda, &self.lambda, &inputs.lambda)?;
+        check_single(client, Operand::GradGamma, &self.gamma, &inputs.gamma)
     }
+
+    /// The tensors as operands of a plan, among others.
+    pub(super) fn bind<'a>(&'a self, bindings: Bindings<'a>) -> Bindings<'a> {
+        bindings
+            .with(Operand::GradQuery, &self.query)
+            .with(Operand::GradKey, &self.key)
+            .with(Operand::GradValue, &self.value)
+            .with_optional(Operand::GradLambda, self.lambda.as_ref())
+            .with_optional(Operand::GradGamma, self.gamma.as_ref())
+    }
+
+    /// What a plan writes of them.
+    pub(super) const WRITTEN: [Operand; 5] = [
+        Operand::GradQuery,
+        Operand::GradKey,
+        Operand::GradValue,
+        Operand::GradLambda,
+        Operand::GradGamma,
+    ];
 }
 
 /// The key's shape, with one map where both share it.
@@ -80,27 +112,30 @@ fn key_shape(inputs: &Inputs, problem: &Problem) -> Vec<usize> {
     shape
 }
 
+/// Checks the gradient of an input that is `f32` and may be missing.
 fn check_single(
     client: &Client,
-    tensor: &'static str,
+    operand: Operand,
     gradient: &Option<Tensor>,
     input: &Option<Tensor>,
 ) -> Result<()> {
-    match (gradient, input) {
+    let problem = match (gradient, input) {
         (Some(gradient), Some(input)) => {
-            check_shape(tensor, gradient, input.shape())?;
-            check_type(tensor, gradient, DType::F32)?;
-            check_row_major(tensor, gradient)?;
-            check_device(client, &[(tensor, gradient)])
+            check_shape(operand, gradient, input.shape())?;
+            check_type(operand, gradient, DType::F32)?;
+            check_row_major(operand, gradient)?;
+            return check_device(operand, client, gradient);
         }
-        (None, Some(_)) => Err(Error::Presence {
-            tensor,
-            problem: "missing, but its input is given",
-        }),
-        (Some(_), None) => Err(Error::Presence {
-            tensor,
-            problem: "given, but its input is not",
-        }),
-        (None, None) => Ok(()),
-    }
+        (None, None) => return Ok(()),
+        (None, Some(_)) => "missing, but its input is given",
+        (Some(_), None) => "given, but its input is not",
+    };
+    let tensor = operand.name();
+    Err(Error::Presence { tensor, problem })
+}
+
+/// A gradient that may be missing, as kernels address it.
+pub(super) fn single_view(operand: Operand, gradient: &Option<Tensor>) -> Result<Option<View>> {
+    let view = |tensor| View::flat(operand, tensor);
+    gradient.as_ref().map(view).transpose()
 }

@@ -1,11 +1,17 @@
 //! What a call is given, and the check that turns it into a [`Problem`].
 
-use super::axes::{Axes, AxisStrides};
-use super::check::{check_head_dim, check_row_major, check_type};
+use cubecl::prelude::Client;
+
+use super::check::{
+    check_device, check_head_dim, check_row_major, check_rows, check_size, check_type,
+};
 use super::options::Options;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::layout::elements;
+use crate::plan::{AxisStrides, Bindings, Operand, View};
 use crate::problem::{Norm, Problem};
-use crate::tensor::{DType, Tensor, elements};
+use crate::tensor::Tensor;
 
 /// The tensors that attention reads. Query, key and value share one storage type; λ and γ are `f32`.
 ///
@@ -28,6 +34,7 @@ use crate::tensor::{DType, Tensor, elements};
 /// # }
 /// ```
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Inputs {
     /// `[B, Nq, H, 2, d]`, the pair axis being the two maps; for standard attention `[B, Nq, H, d]`.
     pub query: Tensor,
@@ -66,9 +73,15 @@ impl Inputs {
         }
     }
 
-    /// Sets the weight of the norm.
-    pub fn with_gamma(mut self, gamma: Tensor) -> Self {
-        self.gamma = Some(gamma);
+    /// Sets λ, which makes it differential attention, or none.
+    pub fn with_lambda(mut self, lambda: impl Into<Option<Tensor>>) -> Self {
+        self.lambda = lambda.into();
+        self
+    }
+
+    /// Sets the weight of the norm, or none.
+    pub fn with_gamma(mut self, gamma: impl Into<Option<Tensor>>) -> Self {
+        self.gamma = gamma.into();
         self
     }
 
@@ -80,21 +93,49 @@ impl Inputs {
         Ok(self.check(options)?.problem)
     }
 
-    pub(crate) fn check(&self, options: &Options) -> Result<Checked> {
+    /// Refuses inputs of another device.
+    pub(super) fn check_device(&self, client: &Client) -> Result<()> {
+        let mut named = self.named().into_iter();
+        named.try_for_each(|(operand, tensor)| match tensor {
+            Some(tensor) => check_device(operand, client, tensor),
+            None => Ok(()),
+        })
+    }
+
+    /// The tensors by name.
+    fn named(&self) -> [(Operand, Option<&Tensor>); 5] {
+        [
+            (Operand::Query, Some(&self.query)),
+            (Operand::Key, Some(&self.key)),
+            (Operand::Value, Some(&self.value)),
+            (Operand::Lambda, self.lambda.as_ref()),
+            (Operand::Gamma, self.gamma.as_ref()),
+        ]
+    }
+
+    /// The tensors as operands of a plan.
+    pub(super) fn bindings(&self) -> Bindings<'_> {
+        let named = self.named().into_iter();
+        named.fold(Bindings::new(), |bindings, (operand, tensor)| {
+            bindings.with_optional(operand, tensor)
+        })
+    }
+
+    pub(super) fn check(&self, options: &Options) -> Result<Checked> {
         let maps = if self.lambda.is_some() { 2 } else { 1 };
-        let query = self.query_axes(maps)?;
-        let key = self.key_axes(maps, &query)?;
-        let value = self.value_axes(&key)?;
+        let query = self.check_query(maps)?;
+        let key = self.check_key(maps, &query)?;
+        let value = self.check_value(&key)?;
         let dtype = self.query.dtype();
-        for (name, tensor) in [("key", &self.key), ("value", &self.value)] {
-            check_type(name, tensor, dtype)?;
-        }
+        check_type(Operand::Key, &self.key, dtype)?;
+        check_type(Operand::Value, &self.value, dtype)?;
         if query.heads % key.heads != 0 {
             return Err(Error::HeadGroup {
                 heads: query.heads,
                 kv_heads: key.heads,
             });
         }
+        let repeated = self.key.shape().len() == 5 && self.key.strides()[3] == 0;
         let problem = Problem {
             batch: query.batch,
             query_len: query.len,
@@ -104,7 +145,7 @@ impl Inputs {
             head_dim: query.dim,
             value_dim: value.dim * value.pairs,
             maps,
-            shared_key: maps == 2 && (key.pairs == 1 || key.strides.pair == 0),
+            shared_key: maps == 2 && (key.pairs == 1 || repeated),
             mask: options.mask,
             scale: options.scale.unwrap_or(1.0 / (query.dim as f32).sqrt()),
             dtype,
@@ -112,30 +153,37 @@ impl Inputs {
         };
         check_numbers(&problem)?;
         check_sizes(&problem)?;
-        let lambda = self.lambda_axes(&problem)?;
-        self.check_gamma(&problem)?;
+        self.views(problem)
+    }
+
+    /// The tensors as kernels address them.
+    fn views(&self, problem: Problem) -> Result<Checked> {
+        let (lambda, lambda_sizes) = self.lambda_view(&problem)?;
         Ok(Checked {
-            problem,
-            query,
-            key,
-            value,
+            query: View::rows(Operand::Query, &self.query)?,
+            key: View::rows(Operand::Key, &self.key)?,
+            value: value_view(Operand::Value, &self.value)?,
             lambda,
+            lambda_sizes,
+            gamma: self.gamma_view(&problem)?,
+            problem,
         })
     }
 
-    fn query_axes(&self, maps: usize) -> Result<Axes> {
+    fn check_query(&self, maps: usize) -> Result<Sizes> {
         let expected = if maps == 2 {
             "[B, Nq, H, 2, d]"
         } else {
             "[B, Nq, H, d]"
         };
-        let axes = Axes::of("query", &self.query, &[3 + maps], expected)?;
-        axes.expect("query", "pair", axes.pairs, maps)?;
-        check_head_dim("query", axes.dim)?;
-        Ok(axes)
+        let (operand, query) = (Operand::Query, &self.query);
+        let sizes = Sizes::of(operand, query, &[3 + maps], expected)?;
+        check_size(operand, query, "pair", sizes.pairs, maps)?;
+        check_head_dim(operand, sizes.dim)?;
+        Ok(sizes)
     }
 
-    fn key_axes(&self, maps: usize, query: &Axes) -> Result<Axes> {
+    fn check_key(&self, maps: usize, query: &Sizes) -> Result<Sizes> {
         let (ranks, expected) = match maps {
             2 => (
                 &[4, 5][..],
@@ -143,113 +191,149 @@ impl Inputs {
             ),
             _ => (&[4][..], "[B, Nk, Hk, d]"),
         };
-        let axes = Axes::of("key", &self.key, ranks, expected)?;
-        axes.expect("key", "batch", axes.batch, query.batch)?;
-        axes.expect("key", "dim", axes.dim, query.dim)?;
-        if axes.pairs != 1 {
-            axes.expect("key", "pair", axes.pairs, maps)?;
+        let (operand, key) = (Operand::Key, &self.key);
+        let sizes = Sizes::of(operand, key, ranks, expected)?;
+        check_size(operand, key, "batch", sizes.batch, query.batch)?;
+        check_size(operand, key, "dim", sizes.dim, query.dim)?;
+        if sizes.pairs != 1 {
+            check_size(operand, key, "pair", sizes.pairs, maps)?;
         }
-        Ok(axes)
+        Ok(sizes)
     }
 
-    fn value_axes(&self, key: &Axes) -> Result<Axes> {
+    fn check_value(&self, key: &Sizes) -> Result<Sizes> {
         let expected = "[B, Nk, Hk, dv] or [B, Nk, Hk, 2, dv/2]";
-        let mut axes = Axes::of("value", &self.value, &[4, 5], expected)?;
-        axes.expect("value", "batch", axes.batch, key.batch)?;
-        axes.expect("value", "seq", axes.len, key.len)?;
-        axes.expect("value", "head", axes.heads, key.heads)?;
-        if self.value.shape().len() == 5 {
-            axes.expect("value", "half", axes.pairs, 2)?;
-        } else {
-            axes.strides.pair = axes.dim / 2;
+        let (operand, value) = (Operand::Value, &self.value);
+        let sizes = Sizes::of(operand, value, &[4, 5], expected)?;
+        check_size(operand, value, "batch", sizes.batch, key.batch)?;
+        check_size(operand, value, "seq", sizes.len, key.len)?;
+        check_size(operand, value, "head", sizes.heads, key.heads)?;
+        if value.shape().len() == 5 {
+            check_size(operand, value, "half", sizes.pairs, 2)?;
         }
-        check_head_dim("value", axes.dim * axes.pairs)?;
-        Ok(axes)
+        check_head_dim(operand, sizes.dim * sizes.pairs)?;
+        Ok(sizes)
     }
 
-    /// Strides of λ over `[B, Nq, H]`, 0 where it is broadcast.
-    fn lambda_axes(&self, problem: &Problem) -> Result<AxisStrides> {
+    /// λ over `[B, Nq, H]`: its strides, 0 where it is broadcast, and its sizes there.
+    fn lambda_view(&self, problem: &Problem) -> Result<(Option<View>, [usize; 3])> {
+        let (operand, mut sizes) = (Operand::Lambda, [1; 3]);
         let Some(lambda) = &self.lambda else {
-            return Ok(AxisStrides::default());
+            return Ok((None, sizes));
         };
-        check_type("lambda", lambda, DType::F32)?;
-        lambda.check_bounds("lambda")?;
-        if lambda.shape().len() > 3 {
-            let (tensor, got) = ("lambda", lambda.shape().len());
+        check_type(operand, lambda, DType::F32)?;
+        lambda.check_bounds(operand.name())?;
+        let rank = lambda.shape().len();
+        if rank > 3 {
             return Err(Error::Rank {
-                tensor,
-                got,
+                tensor: operand.name(),
+                got: rank,
                 expected: "at most [B, Nq, H]",
             });
         }
+        let full = [problem.batch, problem.query_len, problem.heads];
         let mut strides = [0; 3];
-        let sizes = [problem.batch, problem.query_len, problem.heads];
-        let skipped = 3 - lambda.shape().len();
-        for (i, (&got, &stride)) in lambda.shape().iter().zip(lambda.strides()).enumerate() {
-            let (axis, expected) = (["batch", "seq", "head"][skipped + i], sizes[skipped + i]);
-            if got != 1 && got != expected {
-                let shape = lambda.shape().to_vec();
-                return Err(Error::Size {
-                    tensor: "lambda",
-                    axis,
-                    got,
-                    expected,
-                    shape,
-                });
+        let axes = operand.axes(rank).iter().zip(3 - rank..3);
+        for (i, (&axis, at)) in axes.enumerate() {
+            let got = lambda.shape()[i];
+            if got != 1 {
+                check_size(operand, lambda, axis, got, full[at])?;
+                strides[at] = lambda.strides()[i];
             }
-            strides[skipped + i] = if got == 1 { 0 } else { stride };
+            sizes[at] = got;
         }
         let [batch, seq, head] = strides;
-        Ok(AxisStrides {
+        let strides = AxisStrides {
             offset: lambda.offset(),
             batch,
             seq,
             head,
             pair: 0,
-        })
+        };
+        Ok((Some(View::new(operand, lambda, strides)?), sizes))
     }
 
-    fn check_gamma(&self, problem: &Problem) -> Result<()> {
-        let (Some(gamma), tensor) = (&self.gamma, "gamma") else {
-            return Ok(());
+    fn gamma_view(&self, problem: &Problem) -> Result<Option<View>> {
+        let (Some(gamma), operand) = (&self.gamma, Operand::Gamma) else {
+            return Ok(None);
         };
         if problem.norm.is_none() {
             return Err(Error::Presence {
-                tensor,
+                tensor: operand.name(),
                 problem: "given, but the options have no norm",
             });
         }
-        check_type(tensor, gamma, DType::F32)?;
-        gamma.check_bounds(tensor)?;
+        check_type(operand, gamma, DType::F32)?;
+        gamma.check_bounds(operand.name())?;
         let [got] = *gamma.shape() else {
             return Err(Error::Rank {
-                tensor,
+                tensor: operand.name(),
                 got: gamma.shape().len(),
-                expected: "[dv]",
+                expected: operand.expected(1),
             });
         };
-        let expected = problem.value_dim;
-        if got != expected {
-            return Err(Error::Size {
-                tensor,
-                axis: "dim",
-                got,
-                expected,
-                shape: vec![got],
-            });
-        }
-        check_row_major(tensor, gamma)
+        check_size(operand, gamma, "dim", got, problem.value_dim)?;
+        check_row_major(operand, gamma)?;
+        View::flat(operand, gamma).map(Some)
     }
 }
 
+/// A value or its gradient: the pair axis is that of its halves, also where they lie side by side.
+pub(super) fn value_view(operand: Operand, value: &Tensor) -> Result<View> {
+    let mut strides = AxisStrides::of_rows(value.layout());
+    if let [_, _, _, dim] = *value.shape() {
+        strides.pair = dim / 2;
+    }
+    View::new(operand, value, strides)
+}
+
 /// Inputs that fit together.
-#[derive(Debug, Clone)]
-pub(crate) struct Checked {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Checked {
     pub problem: Problem,
-    pub query: Axes,
-    pub key: Axes,
-    pub value: Axes,
-    pub lambda: AxisStrides,
+    pub query: View,
+    pub key: View,
+    pub value: View,
+    pub lambda: Option<View>,
+    pub lambda_sizes: [usize; 3],
+    pub gamma: Option<View>,
+}
+
+/// Sizes of a tensor `[batch, seq, head, pair, dim]`, or without the pair.
+struct Sizes {
+    batch: usize,
+    len: usize,
+    heads: usize,
+    pairs: usize,
+    dim: usize,
+}
+
+impl Sizes {
+    /// Those of a tensor of one of the given ranks that can be read row by row.
+    fn of(
+        operand: Operand,
+        tensor: &Tensor,
+        ranks: &[usize],
+        expected: &'static str,
+    ) -> Result<Self> {
+        let shape = tensor.shape();
+        if !ranks.contains(&shape.len()) {
+            return Err(Error::Rank {
+                tensor: operand.name(),
+                got: shape.len(),
+                expected,
+            });
+        }
+        check_rows(operand, tensor)?;
+        let last = shape.len() - 1;
+        Ok(Self {
+            batch: shape[0],
+            len: shape[1],
+            heads: shape[2],
+            pairs: if last == 4 { shape[3] } else { 1 },
+            dim: shape[last],
+        })
+    }
 }
 
 fn check_numbers(problem: &Problem) -> Result<()> {

@@ -1,23 +1,21 @@
-//! The public functions: check the problem, choose settings, launch, return.
+//! The public functions: check the tensors, plan, run.
 
-pub(crate) mod axes;
 mod backward;
-pub(crate) mod check;
+mod check;
 mod forward;
 mod gradients;
-#[cfg(feature = "hopper")]
-mod hopper;
 mod inputs;
-pub(crate) mod launch;
 mod options;
-mod outputs;
-mod portable;
-mod reduce;
 mod saved;
 
-pub use backward::{backward, backward_into};
-pub use forward::{Forward, forward, forward_into, forward_schedule};
+#[cfg(feature = "burn")]
+pub(crate) use backward::empty_gradients;
+pub use backward::{backward, backward_into, plan_backward, plan_backward_into};
+pub(crate) use check::{check_device, check_last_axis, check_size, check_type};
+#[cfg(feature = "burn")]
+pub(crate) use forward::empty_outputs;
+pub use forward::{Forward, forward, forward_into, plan_forward, plan_forward_into};
 pub use gradients::Gradients;
 pub use inputs::Inputs;
-pub use options::{Options, Tuning};
+pub use options::Options;
 pub use saved::Saved;

@@ -1,10 +1,18 @@
-//! How a call computes.
+//! How to compute attention.
 
+use crate::kernels::Tuning;
 use crate::problem::{Mask, Norm};
-use crate::tuning::{HopperSettings, Schedule, Settings};
 
-/// How to compute: mask, scale, norm, what to keep, settings.
-#[derive(Debug, Clone, Copy, Default)]
+/// What to compute: mask, scale, norm, what to keep, settings.
+///
+/// ```
+/// use diff_flash_attn::{Mask, Norm, Options};
+/// let norm = Norm { eps: 1e-5, lambda_init: 0.2 };
+/// let options = Options::default().with_mask(Mask::Causal).with_norm(norm).with_save_for_backward(true);
+/// assert_eq!(options.mask, Mask::Causal);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Options {
     /// Which keys a query sees.
     pub mask: Mask,
@@ -14,31 +22,38 @@ pub struct Options {
     pub norm: Option<Norm>,
     /// Keep what [`backward`](crate::backward) needs.
     pub save_for_backward: bool,
-    /// Settings of the kernels; by default the table's.
+    /// Settings of the kernels; by default the tables'.
     pub tuning: Tuning,
 }
 
-/// Settings that override the table's, and the choice of the kernel.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tuning {
-    /// Which forward kernel; it must be able to. By default the one that has settings here, or else the best that can:
-    /// [`forward_schedule`](crate::forward_schedule) tells.
-    pub schedule: Option<Schedule>,
-    /// Of the portable forward kernel.
-    pub forward: Option<Settings>,
-    /// Of the forward kernel for compute capability 9.0.
-    pub hopper_forward: Option<HopperSettings>,
-    /// Of the kernel for the query's gradient.
-    pub query_gradient: Option<Settings>,
-    /// Of the kernel for the gradients of key and value.
-    pub key_value_gradient: Option<Settings>,
-}
+impl Options {
+    /// Sets the mask.
+    pub fn with_mask(mut self, mask: Mask) -> Self {
+        self.mask = mask;
+        self
+    }
 
-impl Tuning {
-    /// The forward kernel that is asked for, if one is.
-    pub(crate) fn asked(&self) -> Option<Schedule> {
-        let hopper = self.hopper_forward.map(|_| Schedule::Hopper);
-        let portable = self.forward.map(|_| Schedule::Portable);
-        self.schedule.or(hopper).or(portable)
+    /// Sets the factor on the scores; `None` is `1/√d`.
+    pub fn with_scale(mut self, scale: impl Into<Option<f32>>) -> Self {
+        self.scale = scale.into();
+        self
+    }
+
+    /// Sets the normalisation of the output, or none.
+    pub fn with_norm(mut self, norm: impl Into<Option<Norm>>) -> Self {
+        self.norm = norm.into();
+        self
+    }
+
+    /// Keeps what [`backward`](crate::backward) needs, or not.
+    pub fn with_save_for_backward(mut self, save: bool) -> Self {
+        self.save_for_backward = save;
+        self
+    }
+
+    /// Sets the settings of the kernels.
+    pub fn with_tuning(mut self, tuning: Tuning) -> Self {
+        self.tuning = tuning;
+        self
     }
 }

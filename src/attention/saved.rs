@@ -2,14 +2,16 @@
 
 use cubecl::prelude::Client;
 
-use super::axes::Axes;
 use super::check::{check_device, check_last_axis, check_row_major, check_shape, check_type};
+use crate::dtype::DType;
 use crate::error::Result;
+use crate::plan::{AxisStrides, Operand, View};
 use crate::problem::Problem;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 
 /// What the backward pass needs of the forward pass beside its inputs. Its size is linear in the sequence length.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Saved {
     /// Before the norm: `O` and, with two maps, `O_2 = P_2 V`. `[B, Nq, H, maps, dv]`, in the storage type of the
     /// inputs. For standard attention without a norm it is the output itself.
@@ -20,6 +22,11 @@ pub struct Saved {
 }
 
 impl Saved {
+    /// Given tensors for what is saved.
+    pub fn new(outputs: Tensor, lse: Tensor) -> Self {
+        Self { outputs, lse }
+    }
+
     /// Tensors for what a forward pass saves.
     pub(super) fn empty(client: &Client, problem: &Problem, output: &Tensor) -> Self {
         let lse = Tensor::empty(client, DType::F32, &problem.lse_shape());
@@ -39,23 +46,30 @@ impl Saved {
     }
 
     pub(super) fn check(&self, client: &Client, problem: &Problem, written: bool) -> Result<()> {
-        check_shape("saved outputs", &self.outputs, &problem.outputs_shape())?;
-        check_type("saved outputs", &self.outputs, problem.dtype)?;
-        check_last_axis("saved outputs", &self.outputs)?;
-        check_shape("saved lse", &self.lse, &problem.lse_shape())?;
-        check_type("saved lse", &self.lse, DType::F32)?;
-        check_row_major("saved lse", &self.lse)?;
+        let (operand, outputs) = (Operand::SavedOutputs, &self.outputs);
+        check_shape(operand, outputs, &problem.outputs_shape())?;
+        check_type(operand, outputs, problem.dtype)?;
+        check_last_axis(operand, outputs)?;
         if written {
-            self.outputs.check_writable("saved outputs")?;
+            outputs.check_writable(operand.name())?;
         }
-        check_device(
-            client,
-            &[("saved outputs", &self.outputs), ("saved lse", &self.lse)],
-        )
+        check_device(operand, client, outputs)?;
+        let (operand, lse) = (Operand::SavedLse, &self.lse);
+        check_shape(operand, lse, &problem.lse_shape())?;
+        check_type(operand, lse, DType::F32)?;
+        check_row_major(operand, lse)?;
+        check_device(operand, client, lse)
     }
 
-    pub(super) fn axes(&self) -> Result<Axes> {
-        Axes::of("saved outputs", &self.outputs, &[5], "[B, Nq, H, maps, dv]")
+    /// O and O_2 before the norm, as kernels address them.
+    pub(super) fn outputs_view(&self) -> Result<View> {
+        View::rows(Operand::SavedOutputs, &self.outputs)
+    }
+
+    /// The log-sum-exps, as kernels address them.
+    pub(super) fn lse_view(&self) -> Result<View> {
+        let strides = AxisStrides::of_lse(self.lse.layout());
+        View::new(Operand::SavedLse, &self.lse, strides)
     }
 }
 

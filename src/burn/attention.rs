@@ -30,7 +30,7 @@ use crate::attention::Options;
 /// let value = random([1, 2, 2, 10, 16]); // halves of dv = 32
 /// let lambda = Tensor::<1>::from_floats([0.2], &device).require_grad();
 ///
-/// let options = Options { mask: Mask::Causal, ..Options::default() };
+/// let options = Options::default().with_mask(Mask::Causal);
 /// let output = diff_attention(query.clone(), key, value, lambda.clone(), None, &options);
 /// assert_eq!(output.dims(), [1, 4, 10, 32]);
 /// let gradients = output.sum().backward();

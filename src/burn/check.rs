@@ -4,8 +4,10 @@ use burn::backend::{DispatchTensor, TensorMetadata};
 use burn::tensor::DType as BurnType;
 
 use crate::attention::{Inputs, Options};
+use crate::dtype::DType;
 use crate::error::Result;
-use crate::tensor::{DType, Tensor, row_major};
+use crate::layout::{elements, row_major};
+use crate::tensor::Tensor;
 
 /// The value, or a panic with the error's message: Burn's operations have no other way to refuse.
 #[track_caller]
@@ -76,7 +78,7 @@ fn nowhere(dtype: DType, shape: &[usize]) -> Tensor {
     use cubecl::server::Handle;
     use cubecl_common::device::ServiceId;
 
-    let bytes = crate::tensor::elements(shape).saturating_mul(dtype.size()) as u64;
+    let bytes = elements(shape).saturating_mul(dtype.size()) as u64;
     let service = ServiceId::of::<Operands>(DeviceId::new(0, 0));
     let handle = Handle::new(service, StreamId::current(), bytes);
     Tensor::strided(handle, dtype, 0, shape, &row_major(shape))

@@ -9,9 +9,15 @@ use cubecl::zspace::{Strides, metadata::Metadata};
 
 use super::check::must;
 use super::ops::{AttentionGradients, AttentionOps, AttentionSaved, AttentionTrainingOps, Maybe};
-use crate::attention::{Inputs, Options, Saved, backward, forward};
+use super::plans::planned;
+use crate::attention::{
+    Forward, Gradients, Inputs, Options, Saved, empty_gradients, empty_outputs, plan_backward_into,
+    plan_forward_into,
+};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Tensor};
+use crate::plan::Bindings;
+use crate::tensor::Tensor;
 
 impl AttentionOps for CubeBackend {
     fn flash_attention(
@@ -24,10 +30,7 @@ impl AttentionOps for CubeBackend {
     ) -> CubeTensor {
         let place = Place::of(&query);
         let inputs = inputs(query, key, value, lambda, gamma);
-        let options = Options {
-            save_for_backward: false,
-            ..options
-        };
+        let options = options.with_save_for_backward(false);
         place.heads_first(&must(forward(&place.client, &inputs, &options)).output)
     }
 }
@@ -43,10 +46,7 @@ impl AttentionTrainingOps for CubeBackend {
     ) -> AttentionSaved<Self> {
         let place = Place::of(&query);
         let inputs = inputs(query, key, value, lambda, gamma);
-        let options = Options {
-            save_for_backward: true,
-            ..options
-        };
+        let options = options.with_save_for_backward(true);
         let result = must(forward(&place.client, &inputs, &options));
         let saved = result.saved.expect("asked for");
         AttentionSaved {
@@ -83,6 +83,30 @@ impl AttentionTrainingOps for CubeBackend {
             gamma: place.maybe(gradients.gamma),
         }
     }
+}
+
+/// [`forward`](crate::forward) with a plan that is kept.
+fn forward(client: &Client, inputs: &Inputs, options: &Options) -> Result<Forward> {
+    let (output, saved) = empty_outputs(client, inputs, options)?;
+    let tensors = Bindings::forward(inputs, &output, saved.as_ref());
+    let plan = || plan_forward_into(client, inputs, options, &output, saved.as_ref());
+    planned(client, &tensors, options, plan)?.run(client, &tensors)?;
+    Ok(Forward { output, saved })
+}
+
+/// [`backward`](crate::backward) with a plan that is kept.
+fn backward(
+    client: &Client,
+    inputs: &Inputs,
+    saved: &Saved,
+    grad: &Tensor,
+    options: &Options,
+) -> Result<Gradients> {
+    let gradients = empty_gradients(client, inputs, options)?;
+    let tensors = Bindings::backward(inputs, saved, grad, &gradients);
+    let plan = || plan_backward_into(client, inputs, saved, grad, options, &gradients);
+    planned(client, &tensors, options, plan)?.run(client, &tensors)?;
+    Ok(gradients)
 }
 
 /// Burn's name for a storage type as this crate's.

@@ -7,8 +7,10 @@ use cubecl::prelude::Client;
 use super::check::{Operands, must};
 use super::cube::storage_type;
 use super::ops::{AttentionOps, Maybe};
-use crate::attention::{Options, forward_schedule};
+use super::plans::planned;
+use crate::attention::{Options, empty_outputs, plan_forward_into};
 use crate::error::Result;
+use crate::plan::Bindings;
 
 /// The client of a device of CubeCL; `None` for another.
 pub(super) fn client(device: &DispatchDevice) -> Option<Client> {
@@ -67,5 +69,8 @@ fn check(client: &Client, operands: &Operands, options: &Options) -> Result<()> 
     let inputs = operands.inputs(storage_type, |dtype, shape| {
         crate::Tensor::empty(client, dtype, shape)
     })?;
-    forward_schedule(client, &inputs, options).map(drop)
+    let (output, saved) = empty_outputs(client, &inputs, options)?;
+    let tensors = Bindings::forward(&inputs, &output, saved.as_ref());
+    let plan = || plan_forward_into(client, &inputs, options, &output, saved.as_ref());
+    planned(client, &tensors, options, plan).map(drop)
 }

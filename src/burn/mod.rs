@@ -23,6 +23,7 @@ mod heads;
 pub mod hugging_face;
 mod layer;
 mod ops;
+mod plans;
 mod rotary;
 mod standard;
 mod transformer;

@@ -80,10 +80,7 @@ impl Layer for MultiHeadStandardAttention {
     }
 
     fn attention(&self, _: Tensor<3>, [query, key, value]: [Tensor<3>; 3]) -> Tensor<4> {
-        let options = Options {
-            mask: self.heads.mask(),
-            ..Options::default()
-        };
+        let options = Options::default().with_mask(self.heads.mask());
         attention(
             split(query, self.heads.n_heads),
             split(key, self.heads.n_kv_heads),

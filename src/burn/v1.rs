@@ -131,11 +131,9 @@ impl MultiHeadDiffAttention {
             eps: self.norm_epsilon as f32,
             lambda_init: self.lambda_init,
         };
-        Options {
-            mask: self.heads.mask(),
-            norm: Some(norm),
-            ..Options::default()
-        }
+        Options::default()
+            .with_mask(self.heads.mask())
+            .with_norm(Some(norm))
     }
 }
 

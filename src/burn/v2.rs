@@ -93,10 +93,7 @@ impl Layer for MultiHeadDiffAttentionV2 {
     }
 
     fn attention(&self, input: Tensor<3>, [query, key, value]: [Tensor<3>; 3]) -> Tensor<4> {
-        let options = Options {
-            mask: self.heads.mask(),
-            ..Options::default()
-        };
+        let options = Options::default().with_mask(self.heads.mask());
         diff_attention(
             Pairing::Interleaved.split(query, self.heads.n_heads),
             split(key, self.heads.n_kv_heads),

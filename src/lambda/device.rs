@@ -1,14 +1,14 @@
 //! λ and its gradient computed where the vectors are, so that a training step need not wait for the host.
 
-use cubecl::prelude::*;
+use cubecl::prelude::Client;
 
-use crate::attention::check::{check_device, check_last_axis, check_type};
-use crate::attention::launch::{buffer as argument, check_launch};
+use crate::attention::{check_device, check_last_axis, check_size, check_type};
+use crate::device::Device;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::kernels::passes::lambda::kernel::{
-    LAMBDA_UNITS, LambdaAtLaunch, lambda_from_vectors, lambda_vector_gradients,
-};
-use crate::tensor::{DType, Tensor};
+use crate::kernels::passes::lambda::{Vectors, plan_gradients, plan_lambda};
+use crate::plan::{Bindings, Draft, Operand, Plan, View};
+use crate::tensor::Tensor;
 
 /// The learned vectors that λ is made of, on a device: each `[d]`, `f32`, contiguous.
 #[derive(Debug, Clone)]
@@ -24,43 +24,37 @@ pub struct LambdaTensors {
 }
 
 impl LambdaTensors {
-    /// Name and tensor of each vector.
-    fn named(&self) -> [(&'static str, &Tensor); 4] {
+    /// The tensors by name.
+    fn named(&self) -> [(Operand, &Tensor); 4] {
         let Self { q1, k1, q2, k2 } = self;
         [
-            ("lambda_q1", q1),
-            ("lambda_k1", k1),
-            ("lambda_q2", q2),
-            ("lambda_k2", k2),
+            (Operand::LambdaQ1, q1),
+            (Operand::LambdaK1, k1),
+            (Operand::LambdaQ2, q2),
+            (Operand::LambdaK2, k2),
         ]
     }
 
-    /// Checks them and returns d.
-    fn check(&self, client: &Client) -> Result<usize> {
-        let expected = self.q1.len();
-        for (tensor, vector) in self.named() {
-            check_vector(client, tensor, vector)?;
-            if vector.len() != expected {
-                let (axis, got, shape) = ("dim", vector.len(), vector.shape().to_vec());
-                return Err(Error::Size {
-                    tensor,
-                    axis,
-                    got,
-                    expected,
-                    shape,
-                });
-            }
+    /// The vectors as kernels address them, if they fit together.
+    fn views(&self, client: &Client) -> Result<Vectors> {
+        let dim = self.q1.len();
+        for (operand, vector) in self.named() {
+            check_vector(operand, client, vector)?;
+            check_size(operand, vector, "dim", vector.len(), dim)?;
         }
-        Ok(expected)
+        let view = |(operand, vector)| View::flat(operand, vector);
+        let [q1, k1, q2, k2] = self.named().map(view);
+        Ok(Vectors {
+            views: [q1?, k1?, q2?, k2?],
+            dim,
+        })
     }
 
-    fn buffers(&self) -> [BufferArg; 4] {
-        self.named().map(|(_, vector)| argument(vector))
-    }
-
-    fn at(&self, dim: usize) -> LambdaAtLaunch {
-        let [q1, k1, q2, k2] = self.named().map(|(_, vector)| vector.offset() as u32);
-        LambdaAtLaunch::new(dim as u32, q1, k1, q2, k2)
+    fn bindings(&self) -> Bindings<'_> {
+        let named = self.named().into_iter();
+        named.fold(Bindings::new(), |bindings, (operand, vector)| {
+            bindings.with(operand, vector)
+        })
     }
 }
 
@@ -88,26 +82,25 @@ pub fn lambda_on_device(
     vectors: &LambdaTensors,
     lambda_init: f32,
 ) -> Result<Tensor> {
-    let dim = vectors.check(client)?;
+    let views = vectors.views(client)?;
     let lambda = Tensor::empty(client, DType::F32, &[1]);
-    let [q1, k1, q2, k2] = vectors.buffers();
-    // SAFETY: the kernel reads `dim` elements of each vector from its offset on, which `check` found inside its buffer.
-    unsafe {
-        lambda_from_vectors::launch_unchecked(
-            client,
-            CubeCount::Static(1, 1, 1),
-            CubeDim::new_1d(LAMBDA_UNITS as u32),
-            q1,
-            k1,
-            q2,
-            k2,
-            argument(&lambda),
-            vectors.at(dim),
-            lambda_init,
-        );
-    }
-    check_launch(client, "lambda", &lambda)?;
+    let draft = plan_lambda(views, View::flat(Operand::Lambda, &lambda)?, lambda_init);
+    let bindings = vectors.bindings().with(Operand::Lambda, &lambda);
+    run(client, "lambda", draft, &bindings, Operand::Lambda)?;
     Ok(lambda)
+}
+
+/// Runs what was planned for these tensors, of which one is written.
+fn run(
+    client: &Client,
+    operation: &'static str,
+    draft: Draft,
+    bindings: &Bindings<'_>,
+    written: Operand,
+) -> Result<()> {
+    let (device, expected) = (Device::of(client), bindings.expected(&[written]));
+    let plan = Plan::new(operation, device, draft, expected, vec![]);
+    plan.run(client, bindings)
 }
 
 /// Gradients of the four vectors, each `[d]`, from the gradient of λ, `[1]`: `dq1 = dλ · exp(q1·k1) · k1`, and so on.
@@ -134,27 +127,19 @@ pub fn lambda_gradient_on_device(
     vectors: &LambdaTensors,
     grad_lambda: &Tensor,
 ) -> Result<LambdaTensors> {
-    let dim = vectors.check(client)?;
+    let views = vectors.views(client)?;
     check_grad_lambda(client, grad_lambda)?;
+    let dim = views.dim;
     let grads = Tensor::empty(client, DType::F32, &[4, dim]);
-    let [q1, k1, q2, k2] = vectors.buffers();
-    // SAFETY: as in `lambda_on_device`; `grads` holds four vectors.
-    unsafe {
-        lambda_vector_gradients::launch_unchecked(
-            client,
-            CubeCount::Static(1, 1, 1),
-            CubeDim::new_1d(LAMBDA_UNITS as u32),
-            q1,
-            k1,
-            q2,
-            k2,
-            argument(grad_lambda),
-            argument(&grads),
-            vectors.at(dim),
-            grad_lambda.offset() as u32,
-        );
-    }
-    check_launch(client, "lambda gradient", &grads)?;
+    let incoming = View::flat(Operand::GradLambda, grad_lambda)?;
+    let target = View::flat(Operand::GradLambdaVectors, &grads)?;
+    let draft = plan_gradients(views, incoming, target);
+    let bindings = vectors
+        .bindings()
+        .with(Operand::GradLambda, grad_lambda)
+        .with(Operand::GradLambdaVectors, &grads);
+    let written = Operand::GradLambdaVectors;
+    run(client, "lambda gradient", draft, &bindings, written)?;
     let part = |i| Tensor::strided(grads.handle().clone(), DType::F32, i * dim, &[dim], &[1]);
     Ok(LambdaTensors {
         q1: part(0),
@@ -165,23 +150,13 @@ pub fn lambda_gradient_on_device(
 }
 
 fn check_grad_lambda(client: &Client, grad_lambda: &Tensor) -> Result<()> {
-    let tensor = "gradient of lambda";
-    check_vector(client, tensor, grad_lambda)?;
-    let got = grad_lambda.len();
-    if got != 1 {
-        return Err(Error::Size {
-            tensor,
-            axis: "dim",
-            got,
-            expected: 1,
-            shape: vec![got],
-        });
-    }
-    Ok(())
+    let operand = Operand::GradLambda;
+    check_vector(operand, client, grad_lambda)?;
+    check_size(operand, grad_lambda, "dim", grad_lambda.len(), 1)
 }
 
-fn check_vector(client: &Client, tensor: &'static str, vector: &Tensor) -> Result<()> {
-    let shape = vector.shape();
+fn check_vector(operand: Operand, client: &Client, vector: &Tensor) -> Result<()> {
+    let (tensor, shape) = (operand.name(), vector.shape());
     if shape.len() != 1 {
         return Err(Error::Rank {
             tensor,
@@ -197,7 +172,7 @@ fn check_vector(client: &Client, tensor: &'static str, vector: &Tensor) -> Resul
         });
     }
     vector.check_bounds(tensor)?;
-    check_type(tensor, vector, DType::F32)?;
-    check_last_axis(tensor, vector)?;
-    check_device(client, &[(tensor, vector)])
+    check_type(operand, vector, DType::F32)?;
+    check_last_axis(operand, vector)?;
+    check_device(operand, client, vector)
 }

@@ -4,6 +4,7 @@
 mod device;
 
 pub use device::{LambdaTensors, lambda_gradient_on_device, lambda_on_device};
+pub use reference::{LambdaGradient, LambdaVectors};
 
 use crate::error::Result;
 use crate::reference;
@@ -16,32 +17,6 @@ use crate::reference;
 /// ```
 pub fn lambda_init(layer: usize) -> f32 {
     (0.8 - 0.6 * (-0.3 * layer as f64).exp()) as f32
-}
-
-/// The learned vectors `[d]` that λ is made of, one set for a layer.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LambdaVectors<'a, T = f32> {
-    /// λ_q1.
-    pub q1: &'a [T],
-    /// λ_k1.
-    pub k1: &'a [T],
-    /// λ_q2.
-    pub q2: &'a [T],
-    /// λ_k2.
-    pub k2: &'a [T],
-}
-
-/// Gradients `[d]` of [`LambdaVectors`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct LambdaGradient<T = f32> {
-    /// Gradient of λ_q1.
-    pub q1: Vec<T>,
-    /// Gradient of λ_k1.
-    pub k1: Vec<T>,
-    /// Gradient of λ_q2.
-    pub q2: Vec<T>,
-    /// Gradient of λ_k2.
-    pub k2: Vec<T>,
 }
 
 /// `λ = exp(q1·k1) − exp(q2·k2) + λ_init`, computed in `f64` on the host and rounded once.

@@ -2,8 +2,11 @@
 
 use cubecl::prelude::*;
 
+use crate::problem::Problem;
+pub(crate) use crate::problem::Sides;
+
 /// A band around the diagonal `key = query + shift`, with the lengths that bound it.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
+#[derive(CubeType, CubeLaunch, Clone, Copy, Debug)]
 pub(crate) struct Band {
     pub query_len: i32,
     pub key_len: i32,
@@ -13,11 +16,22 @@ pub(crate) struct Band {
     pub right: i32,
 }
 
-/// Which sides of a [`Band`] are bounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Sides {
-    pub left: bool,
-    pub right: bool,
+impl Band {
+    /// The band that a problem's mask leaves.
+    pub(crate) fn of(problem: &Problem) -> Self {
+        let (_, left, right) = problem.band();
+        Self {
+            query_len: problem.query_len as i32,
+            key_len: problem.key_len as i32,
+            left,
+            right,
+        }
+    }
+
+    /// As a kernel's argument.
+    pub(crate) fn argument(&self) -> BandLaunch {
+        BandLaunch::new(self.query_len, self.key_len, self.left, self.right)
+    }
 }
 
 /// `start..end` is seen by any row of a tile, `inner_start..inner_end` by all of them.

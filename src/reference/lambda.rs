@@ -1,7 +1,32 @@
 //! λ from four vectors and their gradients, in `f64`.
 
 use crate::error::{Error, Result};
-use crate::lambda::{LambdaGradient, LambdaVectors};
+
+/// The learned vectors `[d]` that λ is made of, one set for a layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LambdaVectors<'a, T = f32> {
+    /// λ_q1.
+    pub q1: &'a [T],
+    /// λ_k1.
+    pub k1: &'a [T],
+    /// λ_q2.
+    pub q2: &'a [T],
+    /// λ_k2.
+    pub k2: &'a [T],
+}
+
+/// Gradients `[d]` of [`LambdaVectors`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct LambdaGradient<T = f32> {
+    /// Gradient of λ_q1.
+    pub q1: Vec<T>,
+    /// Gradient of λ_k1.
+    pub k1: Vec<T>,
+    /// Gradient of λ_q2.
+    pub q2: Vec<T>,
+    /// Gradient of λ_k2.
+    pub k2: Vec<T>,
+}
 
 /// `λ = exp(q1·k1) − exp(q2·k2) + λ_init` (Differential Transformer, arXiv 2410.05258, section 2.1).
 ///

@@ -35,7 +35,7 @@ mod matrix;
 pub use backward::{Gradients, backward};
 pub use broadcast::{expand, reduce_to};
 pub use forward::{Forward, attention_map, forward};
-pub use lambda::{lambda, lambda_gradient};
+pub use lambda::{LambdaGradient, LambdaVectors, lambda, lambda_gradient};
 
 use crate::error::{Error, Result};
 use crate::problem::Problem;

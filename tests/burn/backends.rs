@@ -17,11 +17,9 @@ use rand::{Rng, SeedableRng};
 use crate::cases::{NORM, Source, cube, difference, values};
 
 fn options() -> Options {
-    Options {
-        mask: Mask::Causal,
-        norm: Some(NORM),
-        ..Options::default()
-    }
+    Options::default()
+        .with_mask(Mask::Causal)
+        .with_norm(Some(NORM))
 }
 
 /// Inputs of the operation: four query heads on two of keys, a weight, λ of each token and head.

@@ -84,12 +84,10 @@ pub(crate) enum Form {
 
 impl Case {
     pub(crate) fn options(&self) -> Options {
-        Options {
-            mask: self.mask,
-            scale: self.scale,
-            norm: self.norm,
-            ..Options::default()
-        }
+        Options::default()
+            .with_mask(self.mask)
+            .with_scale(self.scale)
+            .with_norm(self.norm)
     }
 
     /// Output and gradients on a device, with tensors of `dtype`.

@@ -51,11 +51,9 @@ impl Burn {
             .gamma
             .as_ref()
             .map(|gamma| self.upload([gamma.len()], gamma).require_grad());
-        let options = Options {
-            mask: case.problem.mask,
-            norm: case.problem.norm,
-            ..Options::default()
-        };
+        let options = Options::default()
+            .with_mask(case.problem.mask)
+            .with_norm(case.problem.norm);
         let function = if self.fused {
             diff_attention::<5, V, 3>
         } else {

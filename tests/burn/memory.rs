@@ -12,10 +12,7 @@ use diff_flash_attn::{Mask, Options};
 use crate::cases::{Source, cube};
 
 fn options() -> Options {
-    Options {
-        mask: Mask::Causal,
-        ..Options::default()
-    }
+    Options::default().with_mask(Mask::Causal)
 }
 
 /// A step of attention alone.

@@ -186,11 +186,7 @@ impl Moved<'_> {
 #[test]
 fn standard_attention_agrees_with_composed() {
     for (mask, norm) in [(Mask::Causal, None), (Mask::None, Some(NORM))] {
-        let options = Options {
-            mask,
-            norm,
-            ..Options::default()
-        };
+        let options = Options::default().with_mask(mask).with_norm(norm);
         let run = |device: Device, dtype| {
             let mut source = Source::new(dtype, &device.autodiff());
             let inputs = [4, 2, 2].map(|heads| source.tensor([1, heads, 17, 16]));

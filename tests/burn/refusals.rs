@@ -56,10 +56,7 @@ fn refusal(device: &Device, which: usize, shape: &[usize]) -> String {
     let value = source.constant::<4>(shapes[2][..].try_into().unwrap());
     let lambda = source.constant::<3>(shapes[3][..].try_into().unwrap());
     let gamma = source.constant::<1>(shapes[4][..].try_into().unwrap());
-    let options = Options {
-        norm: Some(NORM),
-        ..Options::default()
-    };
+    let options = Options::default().with_norm(Some(NORM));
     message(|| diff_attention(query, key, value, lambda, Some(gamma), &options))
 }
 

@@ -20,6 +20,11 @@ impl Writing {
         if self.wide { 16 } else { 4 }
     }
 
+    /// Words of a vector in memory.
+    pub(crate) const fn words(&self) -> usize {
+        self.registers() / 4
+    }
+
     /// Columns of a vector in memory.
     const fn columns(&self) -> usize {
         if self.wide { 8 } else { 2 }

@@ -1,29 +1,75 @@
-//! Which settings a problem gets, and whether the kernel can be made with them.
+//! Settings of the kernels for compute capability 9.0, and whether a kernel can be made with them.
+
+use core::fmt;
+use core::str::FromStr;
 
 use super::accumulator::THREADS;
+use super::backward::dims::GradientSettings;
+use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::kernels::names;
 use crate::problem::Problem;
-use crate::tuning::{HopperSettings, Limits, MaskKind, hopper_shipped};
 
-/// Settings for a problem, if the table has its dimensions.
-pub(crate) fn hopper_settings(problem: &Problem) -> Option<HopperSettings> {
-    let mask = mask_kind(problem);
-    hopper_shipped()
-        .find(|row| {
-            row.maps == problem.maps
-                && row.head_dim == problem.head_dim
-                && row.value_dim == problem.value_dim
-                && row.mask == mask
-        })
-        .map(|row| row.settings)
+/// Tile sizes of one launch of a kernel for compute capability 9.0.
+///
+/// The kernels of the gradients have 128 rows that stay, and `keys` is the rows of a tile that streams by: queries for the
+/// gradients of key and value. They take both numbers of stages equal, two computing warpgroups, one cube, overlap, and no
+/// turns. What follows is the forward kernel.
+///
+/// A cube has one warpgroup that loads tiles and `consumers` that compute on 64 rows each. With two maps the two
+/// consumers compute a map each of the same 64 queries, with one map each has 64 queries of its own. The
+/// [`Display`](fmt::Display) form, `n128k2v2w2c2r240ot`, is its name wherever settings are reported, and can be
+/// parsed; `o` and `t` stand for overlap and turns.
+///
+/// ```
+/// use diff_flash_attn::tuning::HopperSettings;
+/// let settings: HopperSettings = "n128k2v2w2c2r240ot".parse()?;
+/// assert_eq!((settings.keys, settings.overlap, settings.turns), (128, true, true));
+/// # Ok::<(), diff_flash_attn::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct HopperSettings {
+    /// Keys of a tile, a multiple of 16 up to 256.
+    pub keys: usize,
+    /// Tiles of keys in flight, at least 2.
+    pub key_stages: usize,
+    /// Tiles of values in flight, at least 2.
+    pub value_stages: usize,
+    /// Warpgroups that compute: 2, or for standard attention 2 or 3.
+    pub consumers: usize,
+    /// Cubes that share what they load: 1 or 2, neighbouring queries of one head.
+    pub cluster: usize,
+    /// Registers of a computing thread, a multiple of 8 up to 256. All threads begin with an equal share of the
+    /// 65,536 of a multiprocessor, 168 for two computing warpgroups and 128 for three; what the computing ones get more,
+    /// the loading one gives up, and it needs 24.
+    pub registers: usize,
+    /// The softmax of a tile is computed while the tensor cores multiply the weights of the tile before with its values.
+    /// Without it they wait for each other, and fewer registers are needed.
+    pub overlap: bool,
+    /// The computing warpgroups take turns at the tensor cores, so that one computes exponentials while another's
+    /// products run.
+    pub turns: bool,
 }
 
-fn mask_kind(problem: &Problem) -> MaskKind {
-    let (sides, ..) = problem.band();
-    match (sides.left, sides.right) {
-        (true, _) => MaskKind::Window,
-        (false, true) => MaskKind::Causal,
-        (false, false) => MaskKind::Full,
+impl fmt::Display for HopperSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            keys,
+            key_stages,
+            value_stages,
+            consumers,
+            cluster,
+            registers,
+            overlap,
+            turns,
+        } = self;
+        let overlap = if *overlap { "o" } else { "" };
+        let turns = if *turns { "t" } else { "" };
+        write!(
+            f,
+            "n{keys}k{key_stages}v{value_stages}w{consumers}c{cluster}r{registers}{overlap}{turns}"
+        )
     }
 }
 
@@ -37,7 +83,51 @@ const REGISTER_STEP: usize = 8;
 /// The most that an instruction can name.
 const MOST_REGISTERS: usize = 256;
 
+impl FromStr for HopperSettings {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let letters = name.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let (overlap, turns) = match &name[letters.len()..] {
+            "" => (false, false),
+            "o" => (true, false),
+            "t" => (false, true),
+            "ot" => (true, true),
+            _ => return Err(names::unknown(name, "like n128k2v2w2c2r240ot")),
+        };
+        match names::numbers(letters, ["n", "k", "v", "w", "c", "r"]) {
+            Some(sizes) => Ok(Self::new(sizes, overlap, turns)),
+            None => Err(names::unknown(name, "like n128k2v2w2c2r240ot")),
+        }
+    }
+}
+
 impl HopperSettings {
+    /// Settings of those sizes, in the order of the fields.
+    pub const fn new(
+        [
+            keys,
+            key_stages,
+            value_stages,
+            consumers,
+            cluster,
+            registers,
+        ]: [usize; 6],
+        overlap: bool,
+        turns: bool,
+    ) -> Self {
+        Self {
+            keys,
+            key_stages,
+            value_stages,
+            consumers,
+            cluster,
+            registers,
+            overlap,
+            turns,
+        }
+    }
+
     /// Registers that every thread has at first: its launch bounds let the assembler share out the whole file.
     pub(crate) const fn launch_registers(&self) -> usize {
         let share = REGISTER_FILE / ((self.consumers + 1) * THREADS);
@@ -55,15 +145,50 @@ impl HopperSettings {
         &self,
         problem: &Problem,
         shared_memory: usize,
-        limits: &Limits,
+        device: &Device,
     ) -> Result<()> {
         self.check_tiles(problem)?;
         self.check_registers(problem)?;
-        limits.check(
+        device.check(
             "bytes of shared memory",
             shared_memory,
-            limits.shared_memory,
+            device.shared_memory,
         )
+    }
+
+    /// As the kernels of the gradients take them: `keys` is then the rows of a tile that streams by.
+    pub(crate) fn of_gradient(&self) -> Result<GradientSettings> {
+        let Self {
+            keys,
+            key_stages,
+            value_stages,
+            ..
+        } = *self;
+        if keys == 0 || !keys.is_multiple_of(16) || keys > 128 {
+            let expected = "expected a multiple of 16 from 16 to 128";
+            return Err(self.refuse(&format!("keys is {keys}, {expected}")));
+        }
+        if !(2..=8).contains(&key_stages) || key_stages != value_stages {
+            let expected = "expected the same for both, 2 to 8";
+            let problem = format!("stages are {key_stages} and {value_stages}, {expected}");
+            return Err(self.refuse(&problem));
+        }
+        if self.consumers != 2 || self.cluster != 1 || !self.overlap || self.turns {
+            let expected = "2 computing warpgroups in cubes of their own, overlap and no turns";
+            return Err(self.refuse(&format!("gradients are made by {expected}")));
+        }
+        let (first, most) = (self.launch_registers(), MOST_REGISTERS - 2 * REGISTER_STEP);
+        let range = first..=most;
+        if !range.contains(&self.registers) || !self.registers.is_multiple_of(REGISTER_STEP) {
+            let expected = format!("expected a multiple of {REGISTER_STEP} in {range:?}");
+            let problem = format!("registers is {}, {expected}", self.registers);
+            return Err(self.refuse(&problem));
+        }
+        Ok(GradientSettings {
+            tile: keys,
+            stages: key_stages,
+            registers: self.registers,
+        })
     }
 
     fn check_tiles(&self, problem: &Problem) -> Result<()> {

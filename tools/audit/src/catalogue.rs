@@ -1,83 +1,18 @@
-//! The calls of the library that between them launch every kernel with every setting that it ships for GPUs.
+//! Every kernel that the library launches for a GPU: the catalogue's calls on a device that runs nothing, each kernel named
+//! by what its plan says of it.
 
 use std::collections::HashSet;
 
-use anyhow::{Context, Result};
-use diff_flash_attn::tuning::{HopperSettings, HopperShipped, MaskKind, hopper_shipped};
-use diff_flash_attn::{DType, Mask};
-
-use crate::case::{Case, Variant};
-use crate::{Arch, Item, Recorder};
-
-/// Head and value dimensions, among them the greatest of every row of the library's table.
-const DIMS: [[usize; 2]; 9] = [
-    [16, 32],
-    [32, 64],
-    [40, 24],
-    [64, 64],
-    [64, 128],
-    [96, 192],
-    [128, 128],
-    [128, 256],
-    [256, 256],
-];
-
-/// Those of published models.
-const PUBLISHED: [[usize; 2]; 3] = [[64, 128], [128, 128], [128, 256]];
-
-const DTYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
-
-/// The most that a kernel can be asked for.
-const FULL: Variant = Variant {
-    name: "differential causal norm",
-    maps: 2,
-    shared_key: false,
-    mask: Mask::Causal,
-    norm: true,
-    token_lambda: false,
+use anyhow::{Context, Result, ensure};
+use checks::catalogue::{Entry, entries, of_row};
+use diff_flash_attn::lambda::{LambdaTensors, lambda_gradient_on_device, lambda_on_device};
+use diff_flash_attn::tuning::{Family, HopperSettings, MaskKind, Pass, Settings, shipped};
+use diff_flash_attn::{
+    DType, Description, Error, Options, Plan, Tensor, backward, forward, plan_backward,
+    plan_forward,
 };
 
-/// The least.
-const PLAIN: Variant = Variant {
-    name: "standard",
-    maps: 1,
-    mask: Mask::None,
-    norm: false,
-    ..FULL
-};
-
-/// Something of everything between.
-const OTHERS: [Variant; 4] = [
-    Variant {
-        name: "differential",
-        mask: Mask::None,
-        norm: false,
-        ..FULL
-    },
-    Variant {
-        name: "differential window token-λ",
-        mask: WINDOW,
-        token_lambda: true,
-        ..FULL
-    },
-    Variant {
-        name: "differential causal shared-key",
-        shared_key: true,
-        norm: false,
-        ..FULL
-    },
-    Variant {
-        name: "standard causal norm",
-        mask: Mask::Causal,
-        norm: true,
-        ..PLAIN
-    },
-];
-
-const WINDOW: Mask = Mask::Window {
-    left: Some(100),
-    right: Some(10),
-};
+use crate::{Arch, Item, Kernel, Recorder};
 
 /// What every device has for a cube, in bytes.
 const PORTABLE_SHARED_MEMORY: usize = 32 << 10;
@@ -91,133 +26,186 @@ pub fn items(arch: Arch) -> Result<Vec<Item>> {
     let recorder = Recorder::new(arch)?;
     let mut seen = HashSet::new();
     let mut items = Vec::new();
-    let hopper = if arch == Arch::Sm90a {
-        hopper_cases()
-    } else {
-        Vec::new()
-    };
-    for case in portable_cases().into_iter().chain(hopper) {
-        let launches = case.launches(&recorder);
-        for (kernel, settings) in launches.with_context(|| format!("{case} on {arch}"))? {
-            if seen.insert(kernel.id().stable_hash()) {
-                items.push(Item {
-                    kernel,
-                    settings,
-                    arch,
-                    overlaps: case.hopper.is_some_and(|hopper| hopper.overlap),
-                    shared_memory: match case.hopper {
-                        Some(_) => arch.shared_memory(),
-                        None => PORTABLE_SHARED_MEMORY,
-                    },
-                });
+    for call in calls() {
+        let launches = call.launches(&recorder);
+        for launch in launches.with_context(|| format!("{} on {arch}", call.entry))? {
+            if seen.insert(launch.kernel.id().stable_hash()) {
+                items.push(launch.item(arch));
             }
         }
     }
     Ok(items)
 }
 
-pub(crate) fn portable_cases() -> Vec<Case> {
-    let case = |[head_dim, value_dim]: [usize; 2], dtype, variant, offset| Case {
-        head_dim,
-        value_dim,
-        dtype,
-        variant,
-        offset,
-        hopper: None,
-    };
-    let mut cases = Vec::new();
-    for (dims, dtype) in DIMS
-        .iter()
-        .flat_map(|dims| DTYPES.map(|dtype| (*dims, dtype)))
-    {
-        cases.extend([FULL, PLAIN].map(|variant| case(dims, dtype, variant, 0)));
-    }
-    // The code for f16 and bf16 differs in its loads and stores alone.
-    for (variant, dtype) in OTHERS
-        .iter()
-        .flat_map(|variant| [DType::F32, DType::BF16].map(|dtype| (*variant, dtype)))
-    {
-        cases.extend(PUBLISHED.map(|dims| case(dims, dtype, variant, 0)));
-    }
-    cases.extend([1, 2, 4].map(|offset| case([64, 128], DType::F16, FULL, offset)));
-    cases
+/// A call of the catalogue, or one with settings of its own.
+struct Call {
+    entry: Entry,
+    settings: Option<Settings>,
 }
 
-/// Every row of the table for compute capability 9.0, in both types, with all that its kernel can be asked for; then what
-/// else changes the code.
-fn hopper_cases() -> Vec<Case> {
-    let rows = hopper_shipped().flat_map(|row| [DType::BF16, DType::F16].map(|dtype| (row, dtype)));
-    let mut cases: Vec<Case> = rows.map(|(row, dtype)| hopper_case(row, dtype)).collect();
-    cases.extend(hopper_variants());
-    cases.extend(hopper_baselines());
-    cases
-}
-
-fn hopper_case(row: HopperShipped, dtype: DType) -> Case {
-    let (name, mask) = match (row.maps, row.mask) {
-        (2, MaskKind::Full) => ("differential norm", Mask::None),
-        (2, MaskKind::Causal) => ("differential causal norm", Mask::Causal),
-        (2, MaskKind::Window) => ("differential window norm", WINDOW),
-        (_, MaskKind::Full) => ("standard norm", Mask::None),
-        (_, MaskKind::Causal) => ("standard causal norm", Mask::Causal),
-        (_, MaskKind::Window) => ("standard window norm", WINDOW),
-    };
-    Case {
-        head_dim: row.head_dim,
-        value_dim: row.value_dim,
-        dtype,
-        variant: Variant {
-            name,
-            maps: row.maps,
-            mask,
-            ..FULL
-        },
-        offset: 0,
-        hopper: Some(row.settings),
+/// The portable kernels first, then the other families, last what those are measured by.
+fn calls() -> impl Iterator<Item = Call> {
+    let mut families = vec![Family::Portable];
+    for family in shipped().map(|row| row.settings.family()) {
+        if !families.contains(&family) {
+            families.push(family);
+        }
     }
+    let entries = families.into_iter().flat_map(entries);
+    let entries = entries.map(|entry| Call {
+        entry,
+        settings: None,
+    });
+    entries.chain(without_overlap())
 }
 
-/// One row for each number of maps, with less asked for, and with keys shared.
-fn hopper_variants() -> impl Iterator<Item = Case> {
-    let variants = [
-        ("differential shared-key", 2, true),
-        ("differential", 2, false),
-        ("standard", 1, false),
-    ];
-    variants.into_iter().filter_map(|(name, maps, shared_key)| {
-        let variant = Variant {
-            name,
-            maps,
-            shared_key,
-            ..PLAIN
+/// Rows for compute capability 9.0 without the overlap of softmax and products: what it is measured against.
+fn without_overlap() -> impl Iterator<Item = Call> {
+    let dims = [(2, 128, 256), (2, 64, 128), (1, 128, 256), (1, 64, 128)];
+    dims.into_iter().filter_map(|dims| {
+        let mut rows = shipped().filter(|row| row.mask == Some(MaskKind::Causal));
+        let row = rows.find(|row| {
+            let hopper = row.settings.family() == Family::Hopper;
+            hopper && (row.maps, row.head_dim, row.value_dim) == dims && row.pass == Pass::Forward
+        })?;
+        let Settings::Hopper(mut settings) = row.settings else {
+            return None;
         };
-        let row = hopper_row(maps, [128, 128], MaskKind::Full)?;
-        Some(Case {
-            variant,
-            ..hopper_case(row, DType::BF16)
+        settings.overlap = false;
+        Some(Call {
+            entry: of_row(&row, DType::BF16),
+            settings: Some(settings.into()),
         })
     })
 }
 
-/// Rows without the overlap of softmax and products: what it is measured against.
-fn hopper_baselines() -> impl Iterator<Item = Case> {
-    let rows = [
-        (2, [128, 256]),
-        (2, [64, 128]),
-        (1, [128, 256]),
-        (1, [64, 128]),
-    ];
-    rows.into_iter().filter_map(|(maps, dims)| {
-        let row = hopper_row(maps, dims, MaskKind::Causal)?;
-        let settings = HopperSettings {
-            overlap: false,
-            ..row.settings
-        };
-        Some(hopper_case(HopperShipped { settings, ..row }, DType::BF16))
-    })
+/// A kernel as it was launched, and what the plan says of it.
+struct Launch {
+    kernel: Kernel,
+    name: String,
+    family: Option<Family>,
+    overlaps: bool,
 }
 
-fn hopper_row(maps: usize, dims: [usize; 2], mask: MaskKind) -> Option<HopperShipped> {
-    hopper_shipped()
-        .find(|row| (row.maps, [row.head_dim, row.value_dim], row.mask) == (maps, dims, mask))
+impl Launch {
+    fn item(self, arch: Arch) -> Item {
+        Item {
+            kernel: self.kernel,
+            settings: self.name,
+            arch,
+            overlaps: self.overlaps,
+            shared_memory: match self.family {
+                None | Some(Family::Portable) => PORTABLE_SHARED_MEMORY,
+                Some(_) => arch.shared_memory(),
+            },
+        }
+    }
+}
+
+impl Call {
+    /// The kernels of the call's family, with those of none where it is the portable one: inference first, then a training
+    /// step, then λ. None where the device is not for the family.
+    fn launches(&self, recorder: &Recorder) -> Result<Vec<Launch>> {
+        let mut launches = match self.forward(recorder, false) {
+            Ok(launches) => launches,
+            Err(error) if self.is_for_others(&error) => return Ok(vec![]),
+            Err(error) => return Err(error),
+        };
+        launches.extend(self.forward(recorder, true)?);
+        if self.settings.is_none() {
+            launches.extend(self.backward(recorder)?);
+        }
+        if self.entry.family == Family::Portable && self.entry.problem.maps == 2 {
+            launches.extend(self.lambda(recorder)?);
+        }
+        launches.retain(|launch| self.owns(launch));
+        Ok(launches)
+    }
+
+    fn is_for_others(&self, error: &anyhow::Error) -> bool {
+        let refused = matches!(error.downcast_ref(), Some(Error::Settings { .. }));
+        refused && self.entry.family != Family::Portable
+    }
+
+    fn owns(&self, launch: &Launch) -> bool {
+        match launch.family {
+            None => self.entry.family == Family::Portable,
+            Some(family) => family == self.entry.family,
+        }
+    }
+
+    fn options(&self, save: bool) -> Options {
+        let options = self.entry.options().with_save_for_backward(save);
+        let tuning = options.tuning;
+        match self.settings {
+            Some(settings) => options.with_tuning(tuning.with(Pass::Forward, settings)),
+            None => options,
+        }
+    }
+
+    fn forward(&self, recorder: &Recorder, save: bool) -> Result<Vec<Launch>> {
+        let (client, options) = (recorder.client(), self.options(save));
+        let inputs = self.entry.inputs(client);
+        let plan = plan_forward(client, &inputs, &options)?;
+        forward(client, &inputs, &options)?;
+        self.named(recorder, &plan, if save { " saving" } else { "" })
+    }
+
+    fn backward(&self, recorder: &Recorder) -> Result<Vec<Launch>> {
+        let (client, options) = (recorder.client(), self.options(true));
+        let inputs = self.entry.inputs(client);
+        let saved = forward(client, &inputs, &options)?.saved;
+        let saved = saved.context("forward saved nothing for backward")?;
+        recorder.take()?;
+        let p = &self.entry.problem;
+        let shape = [p.batch, p.query_len, p.heads, p.value_dim];
+        let gradient = self.entry.empty(client, &shape);
+        let plan = plan_backward(client, &inputs, &saved, &gradient, &options)?;
+        backward(client, &inputs, &saved, &gradient, &options)?;
+        self.named(recorder, &plan, "")
+    }
+
+    /// λ from its vectors, and their gradients.
+    fn lambda(&self, recorder: &Recorder) -> Result<Vec<Launch>> {
+        let client = recorder.client();
+        let vector = || Tensor::empty(client, DType::F32, &[self.entry.problem.head_dim]);
+        let (q1, k1, q2, k2) = (vector(), vector(), vector(), vector());
+        let vectors = LambdaTensors { q1, k1, q2, k2 };
+        let lambda = lambda_on_device(client, &vectors, 0.2)?;
+        lambda_gradient_on_device(client, &vectors, &lambda)?;
+        let kernels = recorder.take()?.into_iter();
+        Ok(kernels
+            .map(|kernel| self.launch(kernel, None, ""))
+            .collect())
+    }
+
+    /// The kernels launched since the last time, which are those of a plan, in its order.
+    fn named(&self, recorder: &Recorder, plan: &Plan, saving: &str) -> Result<Vec<Launch>> {
+        let (kernels, steps) = (recorder.take()?, plan.describe());
+        let (launched, planned) = (kernels.len(), steps.len());
+        ensure!(
+            launched == planned,
+            "{launched} launches of {planned} planned"
+        );
+        let both = kernels.into_iter().zip(steps);
+        Ok(both
+            .map(|(kernel, step)| self.launch(kernel, Some(step), saving))
+            .collect())
+    }
+
+    /// The kernel, with the call and its own settings as its name; `saving` sets the forward kernel of training apart.
+    fn launch(&self, kernel: Kernel, step: Option<Description>, saving: &str) -> Launch {
+        let step = step.filter(|step| step.family.is_some());
+        let settings = step.as_ref().and_then(|step| step.settings.clone());
+        let overlaps = |name: &String| name.parse().is_ok_and(|it: HopperSettings| it.overlap);
+        Launch {
+            kernel,
+            overlaps: settings.as_ref().is_some_and(overlaps),
+            name: match settings {
+                Some(settings) => format!("{}{saving} {settings}", self.entry),
+                None => self.entry.to_string(),
+            },
+            family: step.and_then(|step| step.family),
+        }
+    }
 }

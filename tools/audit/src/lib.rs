@@ -11,7 +11,6 @@
 //! that one does, use an NVRTC of the same CUDA version as the driver.
 
 pub mod arch;
-mod case;
 pub mod catalogue;
 pub mod nvrtc;
 pub mod pretend;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use audit::{Arch, catalogue};
-use diff_flash_attn::tuning::{DeviceClass, MaskKind, hopper_shipped, shipped};
+use diff_flash_attn::tuning::{DeviceClass, Family, MaskKind, shipped};
 
 /// Names of the kernels in the Rust files below `folder`, as CubeCL makes types of them: `sum_long` is `SumLong`.
 fn kernels(folder: &Path, names: &mut BTreeSet<String>) {
@@ -46,7 +46,8 @@ fn every_kernel_is_audited() {
 #[test]
 fn every_setting_for_gpus_is_audited() {
     let items = catalogue::items(Arch::Sm90a).unwrap();
-    for row in shipped().filter(|row| row.class == DeviceClass::Nvidia) {
+    let portable = shipped().filter(|row| row.settings.family() == Family::Portable);
+    for row in portable.filter(|row| row.class == DeviceClass::Nvidia) {
         let settings = row.settings.to_string();
         let dims = format!("d{} dv{} ", row.head_dim, row.value_dim);
         let maps = ["standard", "differential"][row.maps - 1];
@@ -60,12 +61,12 @@ fn every_setting_for_gpus_is_audited() {
 #[test]
 fn every_setting_for_hopper_is_audited() {
     let items = catalogue::items(Arch::Sm90a).unwrap();
-    for row in hopper_shipped() {
+    for row in shipped().filter(|row| row.settings.family() == Family::Hopper) {
         let maps = ["standard", "differential"][row.maps - 1];
         let mask = match row.mask {
-            MaskKind::Full => "",
-            MaskKind::Causal => " causal",
-            MaskKind::Window => " window",
+            None | Some(MaskKind::Full) => "",
+            Some(MaskKind::Causal) => " causal",
+            Some(MaskKind::Window) => " window",
         };
         for dtype in ["f16", "bf16"] {
             for saving in ["", " saving"] {
@@ -88,7 +89,8 @@ fn schedule_without_overlap_is_audited() {
         .iter()
         .filter(|item| item.kernel.id().short_name() == "AttentionForwardHopper")
         .collect();
-    let shipped: Vec<_> = hopper_shipped()
+    let shipped: Vec<_> = shipped()
+        .filter(|row| row.settings.family() == Family::Hopper)
         .map(|row| row.settings.to_string())
         .collect();
     for item in &hopper {

@@ -3,8 +3,10 @@
 use core::ops::Range;
 
 use diff_flash_attn::reference;
+use diff_flash_attn::tuning::Family;
 use diff_flash_attn::{
-    Client, DType, Gradients, Inputs, Options, Saved, Tensor, Tuning, backward, device, forward,
+    Client, DType, Gradients, Inputs, Options, Result, Saved, Tensor, Tuning, backward, device,
+    forward, plan_forward,
 };
 
 use crate::cases::Case;
@@ -41,6 +43,16 @@ pub fn supports(client: &Client, dtype: DType) -> bool {
             false
         }
     }
+}
+
+/// The family whose forward kernel a problem gets.
+///
+/// # Errors
+/// Those of [`plan_forward`].
+pub fn forward_family(client: &Client, inputs: &Inputs, options: &Options) -> Result<Family> {
+    let plan = plan_forward(client, inputs, options)?;
+    let family = plan.describe().into_iter().find_map(|step| step.family);
+    Ok(family.expect("one step is a family's"))
 }
 
 /// Uploads row-major `values` of `shape` so that axis `order[i]` is the i-th in memory.
@@ -115,27 +127,29 @@ pub fn inputs(client: &Client, case: &Case, layout: Layout) -> Inputs {
     let single = |values: &[f32], shape: &[usize]| {
         Tensor::from_f32(client, DType::F32, shape, values).unwrap()
     };
-    Inputs {
-        query: put(&case.query, &case.query_shape()),
-        key: put(&case.key, &case.key_shape()),
-        value: put(&case.value, &value_shape),
-        lambda: (case.problem.maps == 2).then(|| single(&case.lambda, &case.lambda_shape)),
-        gamma: case
-            .gamma
-            .as_ref()
-            .map(|gamma| single(gamma, &[gamma.len()])),
-    }
+    let lambda = (case.problem.maps == 2).then(|| single(&case.lambda, &case.lambda_shape));
+    let gamma = case
+        .gamma
+        .as_ref()
+        .map(|gamma| single(gamma, &[gamma.len()]));
+    let (query, key, value) = (
+        put(&case.query, &case.query_shape()),
+        put(&case.key, &case.key_shape()),
+        put(&case.value, &value_shape),
+    );
+    Inputs::standard(query, key, value)
+        .with_lambda(lambda)
+        .with_gamma(gamma)
 }
 
 /// The options that pose the case's problem.
 pub fn options(case: &Case, tuning: Tuning) -> Options {
-    Options {
-        mask: case.problem.mask,
-        scale: Some(case.problem.scale),
-        norm: case.problem.norm,
-        save_for_backward: true,
-        tuning,
-    }
+    Options::default()
+        .with_mask(case.problem.mask)
+        .with_scale(Some(case.problem.scale))
+        .with_norm(case.problem.norm)
+        .with_save_for_backward(true)
+        .with_tuning(tuning)
 }
 
 /// Everything that the device computes for a case, read back.
@@ -184,6 +198,7 @@ pub fn run_inputs(client: &Client, case: &Case, inputs: &Inputs, tuning: Tuning)
         value,
         lambda,
         gamma,
+        ..
     } = &grads;
     Results {
         query: read(query),

@@ -2,8 +2,15 @@
 //! the same precision, the tolerance that follows from it, and what rounding may cost.
 
 pub mod cases;
+pub mod catalogue;
 pub mod device;
 pub mod plain;
 pub mod rounding;
 pub mod selection;
 pub mod tolerance;
+
+/// A value with something changed: for settings that can only be made whole.
+pub fn changed<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
+    change(&mut value);
+    value
+}

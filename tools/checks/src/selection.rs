@@ -262,21 +262,16 @@ impl Launch {
             eps: 1e-5,
             lambda_init: 0.2,
         };
-        let problem = Problem {
-            batch,
-            query_len,
-            key_len,
-            heads,
-            kv_heads,
-            head_dim,
-            value_dim,
-            maps: if kernel.kind == Standard { 1 } else { 2 },
-            shared_key: kernel.kind == SharedKey,
-            mask: visible.mask(key_len),
-            scale: 1.0 / (head_dim as f32).sqrt(),
-            dtype,
-            norm: (kernel.norm != Absent).then_some(norm),
-        };
+        let problem = Problem::new(
+            if kernel.kind == Standard { 1 } else { 2 },
+            [batch, query_len, key_len],
+            [heads, kv_heads],
+            [head_dim, value_dim],
+        )
+        .with_shared_key(kernel.kind == SharedKey)
+        .with_mask(visible.mask(key_len))
+        .with_dtype(dtype)
+        .with_norm((kernel.norm != Absent).then_some(norm));
         let lambda: &[usize] = match self.lambda {
             Lambda::Scalar => &[1],
             Lambda::Head => &[heads],

@@ -119,11 +119,7 @@ impl Case {
         } else {
             Mask::None
         };
-        let problem = Problem {
-            mask,
-            norm: norm(file)?,
-            ..sizes
-        };
+        let problem = sizes.with_mask(mask).with_norm(norm(file)?);
         let gamma = file.get_shaped("gamma", &[problem.value_dim])?;
         ensure!(
             gamma.is_none() || problem.norm.is_some(),

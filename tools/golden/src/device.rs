@@ -43,15 +43,11 @@ impl Device {
     fn inputs(&self, case: &Case) -> Result<Inputs> {
         let single = |shape: &[usize], values: &[f64]| self.upload(DType::F32, shape, values);
         let gamma = case.gamma.as_ref();
-        Ok(Inputs {
-            query: self.operand(&case.query)?,
-            key: self.operand(&case.key)?,
-            value: self.operand(&case.value)?,
-            lambda: Some(single(case.lambda.shape(), &case.lambda.values()?)?),
-            gamma: gamma
-                .map(|gamma| single(&[gamma.len()], gamma))
-                .transpose()?,
-        })
+        let [query, key, value] = [&case.query, &case.key, &case.value].map(|it| self.operand(it));
+        let lambda = single(case.lambda.shape(), &case.lambda.values()?)?;
+        let gamma = gamma.map(|gamma| single(&[gamma.len()], gamma));
+        let inputs = Inputs::differential(query?, key?, value?, lambda);
+        Ok(inputs.with_gamma(gamma.transpose()?))
     }
 
     fn read(&self, tensor: &Tensor) -> Result<Vec<f64>> {
@@ -72,13 +68,13 @@ impl Device {
         let [query, key, value] = [&case.query, &case.key, &case.value].map(empty);
         let lambda = single(case.lambda.shape());
         let gamma = case.gamma.as_ref().map(|gamma| single(&[gamma.len()]));
-        let gradients = Gradients {
-            query: query.permute(&case.query.axes)?,
-            key: key.permute(&case.key.axes)?,
-            value: value.permute(&case.value.axes)?,
-            lambda: Some(lambda.clone()),
-            gamma: gamma.clone(),
-        };
+        let gradients = Gradients::new(
+            query.permute(&case.query.axes)?,
+            key.permute(&case.key.axes)?,
+            value.permute(&case.value.axes)?,
+        )
+        .with_lambda(lambda.clone())
+        .with_gamma(gamma.clone());
         backward_into(
             &self.client,
             inputs,
@@ -100,12 +96,10 @@ impl Device {
 impl Runner for Device {
     fn run(&mut self, case: &Case) -> Result<Computed> {
         let inputs = self.inputs(case)?;
-        let options = Options {
-            mask: case.problem.mask,
-            norm: case.problem.norm,
-            save_for_backward: case.grad_output.is_some(),
-            ..Options::default()
-        };
+        let options = Options::default()
+            .with_mask(case.problem.mask)
+            .with_norm(case.problem.norm)
+            .with_save_for_backward(case.grad_output.is_some());
         let result = forward(&self.client, &inputs, &options)?;
         let backward = |grad_output: &Vec<f64>| {
             let saved = result

@@ -4,7 +4,7 @@ use core::fmt;
 use std::str::FromStr;
 
 use anyhow::{Result, bail, ensure};
-use diff_flash_attn::{DType, Mask, Problem};
+use diff_flash_attn::Problem;
 
 use crate::file::{Array, File};
 
@@ -180,21 +180,15 @@ fn sizes(query: &Operand, key: &Operand, value: &Operand) -> Option<Problem> {
         batch, query_len, key_len, heads, kv_heads, head_dim, value_dim,
     ]
     .contains(&0);
-    (agree && some && heads.is_multiple_of(kv_heads)).then_some(Problem {
-        batch,
-        query_len,
-        key_len,
-        heads,
-        kv_heads,
-        head_dim,
-        value_dim,
-        maps: 2,
-        shared_key: pair == 1,
-        mask: Mask::None,
-        scale: (head_dim as f64).sqrt().recip() as f32,
-        dtype: DType::F32,
-        norm: None,
-    })
+    (agree && some && heads.is_multiple_of(kv_heads)).then_some(
+        Problem::differential(
+            [batch, query_len, key_len],
+            [heads, kv_heads],
+            [head_dim, value_dim],
+        )
+        .with_shared_key(pair == 1)
+        .with_scale((head_dim as f64).sqrt().recip() as f32),
+    )
 }
 
 fn shapes(file: &File) -> Result<String> {

@@ -1,10 +1,9 @@
 //! Which calls are timed, the ones that matter most first.
 
 use anyhow::{Context, Result, anyhow, ensure};
-use diff_flash_attn::tuning::{HopperSettings, MaskKind, Schedule, hopper_shipped};
-use diff_flash_attn::{
-    Client, DType, Direction, Options, Problem, Tuning, device, forward_schedule,
-};
+use checks::device::forward_family;
+use diff_flash_attn::tuning::{Family, Pass, Settings, shipped};
+use diff_flash_attn::{Client, DType, Direction, Mask, Options, Problem, Tuning, device};
 use indicatif::ProgressBar;
 
 use crate::choice::Choice;
@@ -48,25 +47,25 @@ impl What {
     }
 
     fn tuning(self, problem: &Problem) -> Result<Tuning> {
-        let schedule = (self == Portable).then_some(Schedule::Portable);
-        let hopper_forward = (self == InTurn).then(|| in_turn(problem)).transpose()?;
-        Ok(Tuning {
-            schedule,
-            hopper_forward,
-            ..Tuning::default()
+        Ok(match self {
+            Portable => Tuning::of(Family::Portable),
+            InTurn => Tuning::default().with(Pass::Forward, in_turn(problem)?),
+            _ => Tuning::default(),
         })
     }
 }
 
 /// The table's settings for a causal mask, without their overlap.
-fn in_turn(problem: &Problem) -> Result<HopperSettings> {
-    let of = (problem.maps, problem.head_dim, problem.value_dim);
-    let row = hopper_shipped()
-        .find(|row| (row.maps, row.head_dim, row.value_dim) == of && row.mask == MaskKind::Causal);
-    Ok(HopperSettings {
-        overlap: false,
-        ..row.context("no settings for these dimensions")?.settings
-    })
+fn in_turn(problem: &Problem) -> Result<Settings> {
+    let causal = problem.with_mask(Mask::Causal);
+    let mut rows = shipped().filter(|row| row.pass == Pass::Forward && row.covers(&causal));
+    let settings = rows.find_map(|row| match row.settings {
+        Settings::Hopper(settings) => Some(settings),
+        _ => None,
+    });
+    let mut settings = settings.context("no settings for these dimensions")?;
+    settings.overlap = false;
+    Ok(settings.into())
 }
 
 /// Calls on one model that read the same buffers.
@@ -207,32 +206,26 @@ impl Group {
         data: &mut Option<Data>,
         problem: &Problem,
         direction: Direction,
-    ) -> Result<(Option<Schedule>, Outcome)> {
+    ) -> Result<(Option<Family>, Outcome)> {
         problem.dtype.check(client)?;
         if data.is_none() {
             *data = Some(Data::random(client, problem)?);
         }
         let data = data.as_ref().expect("just made");
-        let default = Options {
-            mask: problem.mask,
-            ..Options::default()
-        };
-        let options = Options {
-            tuning: self.what.tuning(problem)?,
-            ..default
-        };
+        let default = Options::default().with_mask(problem.mask);
+        let options = default.with_tuning(self.what.tuning(problem)?);
         let flops = problem.flops(direction);
         if direction == Backward {
             let call = data.backward(problem, options)?;
             return Ok((None, Outcome::of(time(client, &call), flops)));
         }
         let (inputs, call) = data.forward(problem, options)?;
-        let schedule = forward_schedule(client, &inputs, &options)?;
+        let family = forward_family(client, &inputs, &options)?;
         if self.what == Portable {
-            let default = forward_schedule(client, &inputs, &default)?;
-            ensure!(default != Schedule::Portable, "the library takes it anyway");
+            let default = forward_family(client, &inputs, &default)?;
+            ensure!(default != Family::Portable, "the library takes it anyway");
         }
-        Ok((Some(schedule), Outcome::of(time(client, &call), flops)))
+        Ok((Some(family), Outcome::of(time(client, &call), flops)))
     }
 
     fn record(
@@ -240,10 +233,10 @@ impl Group {
         client: &Client,
         differential: &Problem,
         direction: Direction,
-        measured: Result<(Option<Schedule>, Outcome)>,
+        measured: Result<(Option<Family>, Outcome)>,
     ) -> Record {
         let refused = |error| (None, Outcome::skipped(&format!("{error:#}")));
-        let (schedule, outcome) = measured.unwrap_or_else(refused);
+        let (family, outcome) = measured.unwrap_or_else(refused);
         Record {
             provider: self.what.provider().into(),
             model: self.model.name,
@@ -251,7 +244,7 @@ impl Group {
             dtype: self.dtype.to_string(),
             pass: pass(direction),
             device: device::describe(client),
-            schedule: schedule.map(|schedule| schedule.to_string()),
+            family: family.map(|family| family.to_string()),
             outcome,
         }
     }

@@ -4,13 +4,12 @@ use std::ops::AddAssign;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 
 use checks::cases::Case;
+use checks::catalogue::{Entry, entries};
 use checks::device::{Layout, forward_checks, run as compute, run_forward};
 use checks::selection::selection;
 use checks::tolerance::Check;
-use diff_flash_attn::tuning::{HopperShipped, MaskKind, Schedule, hopper_shipped};
-use diff_flash_attn::{
-    Client, DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, forward_schedule,
-};
+use diff_flash_attn::tuning::{Family, shipped};
+use diff_flash_attn::{Client, DType, Mask, Norm, Problem, Tuning, plan_forward};
 use indicatif::ProgressBar;
 
 use crate::choice::Choice;
@@ -41,7 +40,9 @@ pub(crate) fn run(client: &Client, choice: &Choice, repeats: usize, budget: &Bud
     let hook = take_hook();
     set_hook(Box::new(|_| ()));
     let mut count = every_kernel(client, choice, budget);
-    count += hopper(client, choice, budget);
+    for family in families() {
+        count += rows(client, family, choice, budget);
+    }
     count += repeated(client, choice, repeats, budget);
     set_hook(hook);
     count
@@ -56,45 +57,45 @@ fn every_kernel(client: &Client, choice: &Choice, budget: &Budget) -> Count {
     })
 }
 
-/// Every row of the table for compute capability 9.0, in both types, with all that it saves for backward.
-fn hopper(client: &Client, choice: &Choice, budget: &Budget) -> Count {
-    let what = "compute capability 9.0";
-    if let Err(reason) = takes_hopper(client) {
+/// The families beside the portable one.
+fn families() -> Vec<Family> {
+    let mut families = vec![];
+    for family in shipped().map(|row| row.settings.family()) {
+        if family != Family::Portable && !families.contains(&family) {
+            families.push(family);
+        }
+    }
+    families
+}
+
+/// Every row of a family's table, in both types, with all that it saves for backward.
+fn rows(client: &Client, family: Family, choice: &Choice, budget: &Budget) -> Count {
+    let what = format!("rows of {family}");
+    let entries = entries(family);
+    if let Some(Err(reason)) = entries.first().map(|entry| takes(client, entry)) {
         println!("{what}: SKIPPED: {reason}");
         return Count::default();
     }
-    let rows = hopper_shipped().flat_map(|row| [DType::BF16, DType::F16].map(|dtype| (row, dtype)));
-    let cases: Vec<_> = rows
+    let cases: Vec<_> = entries
+        .iter()
         .enumerate()
-        .map(|(i, (row, dtype))| hopper_case(&row, i, dtype, choice))
+        .map(|(i, entry)| case(entry, i, choice))
         .collect();
     let names = cases.iter().map(|(case, _)| name(&case.problem));
-    compare_all(what, names, choice, budget, |i| {
+    let tuning = Tuning::of(family);
+    compare_all(&what, names, choice, budget, |i| {
         let (case, layout) = &cases[i];
-        caught(|| forward_checks(case, &run_forward(client, case, *layout, HOPPER)))
+        caught(|| forward_checks(case, &run_forward(client, case, *layout, tuning)))
     })
 }
 
-/// Whether the device takes the kernel at all, asked without a launch: a launch that fails is a fault, no reason to skip.
-fn takes_hopper(client: &Client) -> Result<(), Error> {
-    DType::BF16.check(client)?;
-    let tensor = Tensor::empty(client, DType::BF16, &[1, 64, 1, 64]);
-    let inputs = Inputs::standard(tensor.clone(), tensor.clone(), tensor);
-    let options = Options {
-        tuning: HOPPER,
-        ..Options::default()
-    };
-    forward_schedule(client, &inputs, &options).map(|_| ())
+/// Whether the device takes the family at all, asked without a launch: a launch that fails is a fault, no reason to skip.
+fn takes(client: &Client, entry: &Entry) -> Result<(), String> {
+    let dtype = entry.problem.dtype;
+    let plan = || plan_forward(client, &entry.inputs(client), &entry.options());
+    let planned = dtype.check(client).and_then(|()| plan());
+    planned.map(drop).map_err(|reason| reason.to_string())
 }
-
-/// The kernel by name: a problem that it does not take is an error.
-const HOPPER: Tuning = Tuning {
-    schedule: Some(Schedule::Hopper),
-    forward: None,
-    hopper_forward: None,
-    query_gradient: None,
-    key_value_gradient: None,
-};
 
 /// Compares those results that are chosen by name.
 fn compare_all(
@@ -144,38 +145,32 @@ fn caught<T>(compute: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// A problem of several tiles for a row of the table, with tails; everything else varies with `i`.
-fn hopper_case(row: &HopperShipped, i: usize, dtype: DType, choice: &Choice) -> (Case, Layout) {
+/// An entry's problem, of several tiles with tails; everything else varies with `i`.
+fn case(entry: &Entry, i: usize, choice: &Choice) -> (Case, Layout) {
     let lengths = [[190, 333], [257, 257], [130, 700], [401, 190]][i % 4];
-    let [query_len, key_len] = lengths.map(|len| choice.at_most(len));
-    let mask = match row.mask {
-        MaskKind::Full => Mask::None,
-        MaskKind::Causal => Mask::Causal,
-        MaskKind::Window => Mask::Window {
+    let lengths = lengths.map(|len| choice.at_most(len));
+    let mask = match entry.problem.mask {
+        Mask::Window { .. } => Mask::Window {
             left: Some(150),
             right: Some(i % 3 * 20),
         },
+        other => other,
     };
     let heads = 4;
-    let problem = Problem {
-        batch: 2,
-        query_len,
-        key_len,
-        heads,
-        kv_heads: [4, 2, 1][i / 2 % 3],
-        head_dim: row.head_dim,
-        value_dim: row.value_dim,
-        maps: row.maps,
-        shared_key: row.maps == 2 && i.is_multiple_of(5),
-        mask,
-        scale: 1.0 / (row.head_dim as f32).sqrt(),
-        dtype,
-        norm: (!i.is_multiple_of(3)).then_some(Norm {
-            eps: 1e-5,
-            lambda_init: 0.2,
-        }),
-    };
-    let lambda = [vec![1], vec![heads], vec![2, query_len, heads]];
+    let maps = entry.problem.maps;
+    let norm = (!i.is_multiple_of(3)).then_some(Norm {
+        eps: 1e-5,
+        lambda_init: 0.2,
+    });
+    let problem = entry
+        .problem
+        .with_batch(2)
+        .with_lengths(lengths)
+        .with_heads([heads, [4, 2, 1][i / 2 % 3]])
+        .with_shared_key(maps == 2 && i.is_multiple_of(5))
+        .with_mask(mask)
+        .with_norm(norm);
+    let lambda = [vec![1], vec![heads], vec![2, problem.query_len, heads]];
     let gamma = problem.norm.is_some() && i.is_multiple_of(2);
     let layout = [Layout::Interleaved, Layout::HeadsFirst][i / 3 % 2];
     let case = Case::random(problem, &lambda[i / 2 % 3], gamma, i as u64);
@@ -184,30 +179,19 @@ fn hopper_case(row: &HopperShipped, i: usize, dtype: DType, choice: &Choice) -> 
 
 /// Computes two problems again and again: the bits must not move.
 fn repeated(client: &Client, choice: &Choice, repeats: usize, budget: &Budget) -> Count {
-    let problem = Problem {
-        batch: 1,
-        query_len: choice.at_most(777),
-        key_len: choice.at_most(777),
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 128,
-        value_dim: 256,
-        maps: 2,
-        shared_key: false,
-        mask: Mask::Causal,
-        scale: 0.09,
-        dtype: DType::BF16,
-        norm: Some(Norm {
-            eps: 1e-5,
-            lambda_init: 0.2,
-        }),
-    };
-    let small = Problem {
-        head_dim: 64,
-        value_dim: 128,
-        dtype: DType::F32,
-        ..problem
-    };
+    let problem = Problem::differential(
+        [1, choice.at_most(777), choice.at_most(777)],
+        [4, 2],
+        [128, 256],
+    )
+    .with_mask(Mask::Causal)
+    .with_scale(0.09)
+    .with_dtype(DType::BF16)
+    .with_norm(Some(Norm {
+        eps: 1e-5,
+        lambda_init: 0.2,
+    }));
+    let small = problem.with_dims([64, 128]).with_dtype(DType::F32);
     let mut count = Count::default();
     for problem in [problem, small] {
         if problem.dtype.check(client).is_ok() && choice.takes(&name(&problem)) {

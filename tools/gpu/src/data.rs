@@ -88,10 +88,7 @@ impl Data {
         options: Options,
     ) -> Result<impl Fn() -> Result<()> + Send + Sync + use<'a>> {
         let inputs = self.inputs(problem);
-        let keep = Options {
-            save_for_backward: true,
-            ..options
-        };
+        let keep = options.with_save_for_backward(true);
         let saved = forward(&self.client, &inputs, &keep)?.saved;
         let saved: Saved = saved.expect("asked for");
         let rows = [
@@ -102,13 +99,8 @@ impl Data {
         ];
         let grad_output = view(&self.grad_output, &rows);
         let like = |tensor: &Tensor| Tensor::empty(&self.client, tensor.dtype(), tensor.shape());
-        let gradients = Gradients {
-            query: like(&inputs.query),
-            key: like(&inputs.key),
-            value: like(&inputs.value),
-            lambda: inputs.lambda.as_ref().map(like),
-            gamma: None,
-        };
+        let gradients = Gradients::new(like(&inputs.query), like(&inputs.key), like(&inputs.value))
+            .with_lambda(inputs.lambda.as_ref().map(like));
         Ok(move || {
             let client = &self.client;
             Ok(backward_into(

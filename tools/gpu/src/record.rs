@@ -51,7 +51,7 @@ pub(crate) struct Record {
     pub(crate) device: String,
     /// Which forward kernel it took, timed or not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) schedule: Option<String>,
+    pub(crate) family: Option<String>,
     #[serde(flatten)]
     pub(crate) outcome: Outcome,
 }

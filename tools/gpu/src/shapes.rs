@@ -63,21 +63,14 @@ impl Model {
             (None, false) => Mask::None,
         };
         let (head_dim, value_dim) = self.dims;
-        Problem {
-            batch,
-            query_len: len,
-            key_len: len,
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head_dim,
-            value_dim,
-            maps: 2,
-            shared_key: self.shared_key,
-            mask,
-            scale: 1.0 / (head_dim as f32).sqrt(),
-            dtype,
-            norm: None,
-        }
+        Problem::differential(
+            [batch, len, len],
+            [self.heads, self.kv_heads],
+            [head_dim, value_dim],
+        )
+        .with_shared_key(self.shared_key)
+        .with_mask(mask)
+        .with_dtype(dtype)
     }
 }
 
@@ -110,18 +103,13 @@ pub(crate) fn name(problem: &Problem) -> String {
 /// Standard attention whose projections are as wide: twice the query heads of the same dimension. Values are halved with
 /// them, but for DIFF V2, whose maps are as wide as its values.
 pub(crate) fn standard(differential: &Problem) -> Problem {
-    let same = Problem {
-        heads: 2 * differential.heads,
-        maps: 1,
-        shared_key: false,
-        ..*differential
-    };
+    let same = (*differential)
+        .with_heads([2 * differential.heads, (*differential).kv_heads])
+        .with_maps(1)
+        .with_shared_key(false);
     if differential.shared_key {
         return same;
     }
-    Problem {
-        kv_heads: 2 * differential.kv_heads,
-        value_dim: differential.value_dim / 2,
-        ..same
-    }
+    same.with_heads([same.heads, 2 * differential.kv_heads])
+        .with_dims([same.head_dim, differential.value_dim / 2])
 }

@@ -48,7 +48,7 @@ fn cells(record: &Record, results: &Results) -> Vec<String> {
         mask,
         format!("{}×{}", shape.B, shape.Nq),
         record.dtype.clone(),
-        record.schedule.clone().unwrap_or_default(),
+        record.family.clone().unwrap_or_default(),
     ];
     match &record.outcome {
         Outcome::Timed {

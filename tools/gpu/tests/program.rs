@@ -61,7 +61,7 @@ fn times_on_any_adapter() {
         "causal": true, "window": 0, "v2": false,
     });
     assert_eq!(record["shape"], shape);
-    let names = ["provider", "dtype", "pass", "schedule"].map(|name| &record[name]);
+    let names = ["provider", "dtype", "pass", "family"].map(|name| &record[name]);
     assert_eq!(names, ["ours", "f32", "fwd", "portable"]);
     let [fast, median, slow] =
         ["p20_ms", "median_ms", "p80_ms"].map(|name| record[name].as_f64().unwrap());
@@ -173,7 +173,7 @@ fn simulator_has_no_times() {
     // With a window and without.
     assert_eq!(results.len(), 2, "{printed}");
     for record in &results {
-        let names = ["provider", "pass", "schedule"].map(|name| &record[name]);
+        let names = ["provider", "pass", "family"].map(|name| &record[name]);
         assert_eq!(names, ["ours", "fwd", "hopper"]);
         let reason = record["skipped"].as_str().unwrap();
         assert!(reason.starts_with("computed, not timed: "), "{reason}");

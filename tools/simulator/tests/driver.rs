@@ -3,33 +3,22 @@
 
 use audit::Arch;
 use checks::cases::Case;
-use checks::device::{Layout, checks, inputs, options, run};
+use checks::device::{Layout, checks, forward_family, inputs, options, run};
 use checks::tolerance::assert_all;
 use diff_flash_attn::{
     Client, DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, device, forward,
-    forward_schedule, tuning::Schedule,
+    tuning::Family,
 };
 use simulator::with_driver;
 
 fn problem([head_dim, value_dim]: [usize; 2], dtype: DType) -> Problem {
-    Problem {
-        batch: 1,
-        query_len: 70,
-        key_len: 130,
-        heads: 2,
-        kv_heads: 1,
-        head_dim,
-        value_dim,
-        maps: 2,
-        shared_key: false,
-        mask: Mask::Causal,
-        scale: 1.0 / (head_dim as f32).sqrt(),
-        dtype,
-        norm: Some(Norm {
+    Problem::differential([1, 70, 130], [2, 1], [head_dim, value_dim])
+        .with_mask(Mask::Causal)
+        .with_dtype(dtype)
+        .with_norm(Some(Norm {
             eps: 1e-5,
             lambda_init: 0.4,
-        }),
-    }
+        }))
 }
 
 fn client() -> Client {
@@ -55,29 +44,29 @@ fn pretended_devices_are_those_of_the_runtime() {
 }
 
 /// Forward and gradients, with tensor maps and clusters where the library takes the kernel for Hopper.
-fn verify(shape: [usize; 2], dtype: DType, schedule: Schedule) {
+fn verify(shape: [usize; 2], dtype: DType, family: Family) {
     let (client, problem) = (client(), problem(shape, dtype));
     let lambda = [problem.batch, problem.query_len, problem.heads];
     let case = Case::random(problem, &lambda, true, 5);
     let ours = run(&client, &case, Layout::Interleaved, Tuning::default());
     assert_all(&format!("{dtype} {shape:?}"), &checks(&case, &ours));
     let inputs = inputs(&client, &case, Layout::Interleaved);
-    let taken = forward_schedule(&client, &inputs, &options(&case, Tuning::default())).unwrap();
-    assert_eq!(taken, schedule, "{dtype} {shape:?}");
+    let taken = forward_family(&client, &inputs, &options(&case, Tuning::default())).unwrap();
+    assert_eq!(taken, family, "{dtype} {shape:?}");
 }
 
 #[test]
 fn attention_in_half_precision() {
     with_driver("attention_in_half_precision", || {
-        verify([64, 128], DType::BF16, Schedule::Hopper);
-        verify([128, 256], DType::F16, Schedule::Hopper);
+        verify([64, 128], DType::BF16, Family::Hopper);
+        verify([128, 256], DType::F16, Family::Hopper);
     });
 }
 
 #[test]
 fn attention_in_single_precision() {
     with_driver("attention_in_single_precision", || {
-        verify([64, 64], DType::F32, Schedule::Portable);
+        verify([64, 64], DType::F32, Family::Portable);
     });
 }
 

@@ -5,7 +5,7 @@ mod device;
 use audit::Arch;
 use checks::cases::Case;
 use checks::device::{Layout, inputs, options};
-use diff_flash_attn::tuning::Schedule;
+use diff_flash_attn::tuning::Family;
 use diff_flash_attn::{DType, Error, Mask, Problem, Tuning, forward};
 use simulator::Simulator;
 
@@ -20,31 +20,16 @@ const COMPUTING_WAITS: usize = 5;
 
 /// Four tiles of keys through rings of two.
 fn case() -> Case {
-    let problem = Problem {
-        batch: 1,
-        query_len: 70,
-        key_len: 400,
-        heads: 1,
-        kv_heads: 1,
-        head_dim: 64,
-        value_dim: 64,
-        maps: 2,
-        shared_key: false,
-        mask: Mask::None,
-        scale: 0.125,
-        dtype: DType::BF16,
-        norm: None,
-    };
+    let problem = Problem::differential([1, 70, 400], [1, 1], [64, 64])
+        .with_scale(0.125)
+        .with_dtype(DType::BF16);
     Case::random(problem, &[1], false, 7)
 }
 
 /// The output, or what the simulator reports.
 fn output(device: &Simulator) -> Result<Vec<f32>, Error> {
     let (client, case) = (device.client(), case());
-    let tuning = Tuning {
-        schedule: Some(Schedule::Hopper),
-        ..Tuning::default()
-    };
+    let tuning = Tuning::of(Family::Hopper);
     let inputs = inputs(client, &case, Layout::Interleaved);
     let output = forward(client, &inputs, &options(&case, tuning))?.output;
     output.to_f32(client)

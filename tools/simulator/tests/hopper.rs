@@ -4,12 +4,14 @@ mod device;
 
 use audit::Arch;
 use checks::cases::Case;
-use checks::device::{Layout, checks, forward_checks, inputs, options, run, run_forward};
+use checks::changed;
+use checks::device::{
+    Layout, checks, forward_checks, forward_family, inputs, options, run, run_forward,
+};
 use checks::tolerance::assert_all;
-use diff_flash_attn::tuning::{HopperSettings, MaskKind, Schedule, hopper_shipped};
+use diff_flash_attn::tuning::{Family, HopperSettings, MaskKind, Pass, Settings, Shipped, shipped};
 use diff_flash_attn::{
     DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, forward, forward_into,
-    forward_schedule,
 };
 use simulator::Simulator;
 
@@ -18,13 +20,7 @@ fn hopper() -> Option<Simulator> {
 }
 
 /// Asks for the kernel by name: a problem that it does not take is an error.
-const HOPPER: Tuning = Tuning {
-    schedule: Some(Schedule::Hopper),
-    forward: None,
-    hopper_forward: None,
-    query_gradient: None,
-    key_value_gradient: None,
-};
+const HOPPER: Tuning = Tuning::of(Family::Hopper);
 
 const NORM: Norm = Norm {
     eps: 1e-5,
@@ -69,21 +65,17 @@ fn case(i: usize, [head_dim, value_dim]: [usize; 2], maps: usize) -> (Case, Layo
     let [query_len, key_len] = LENGTHS[i % 9];
     let heads = 1 + (i + compiled) % 2 * 2;
     let batch = 1 + i / 3 % 2;
-    let problem = Problem {
-        batch,
-        query_len,
-        key_len,
-        heads,
-        kv_heads: if i.is_multiple_of(3) { heads } else { 1 },
-        head_dim,
-        value_dim,
+    let problem = Problem::new(
         maps,
-        shared_key: maps == 2 && compiled % 4 == 1,
-        mask: MASKS[compiled % 5],
-        scale: [1.0, 1.7][i % 2] / (head_dim as f32).sqrt(),
-        dtype: [DType::BF16, DType::F16][(compiled + compiled / 2) % 2],
-        norm: (compiled % 3 != 2).then_some(NORM),
-    };
+        [batch, query_len, key_len],
+        [heads, if i.is_multiple_of(3) { heads } else { 1 }],
+        [head_dim, value_dim],
+    )
+    .with_shared_key(maps == 2 && compiled % 4 == 1)
+    .with_mask(MASKS[compiled % 5])
+    .with_scale([1.0, 1.7][i % 2] / (head_dim as f32).sqrt())
+    .with_dtype([DType::BF16, DType::F16][(compiled + compiled / 2) % 2])
+    .with_norm((compiled % 3 != 2).then_some(NORM));
     let lambda = [vec![batch, query_len, heads], vec![heads], vec![1]];
     let gamma = problem.norm.is_some() && compiled.is_multiple_of(2);
     let layout = LAYOUTS[(compiled + compiled / 3) % 3];
@@ -150,21 +142,11 @@ fn standard_attention() {
 #[test]
 fn backward_of_what_was_saved() {
     let Some(device) = hopper() else { return };
-    let problem = Problem {
-        batch: 1,
-        query_len: 70,
-        key_len: 90,
-        heads: 2,
-        kv_heads: 1,
-        head_dim: 64,
-        value_dim: 128,
-        maps: 2,
-        shared_key: false,
-        mask: Mask::Causal,
-        scale: 0.125,
-        dtype: DType::BF16,
-        norm: Some(NORM),
-    };
+    let problem = Problem::differential([1, 70, 90], [2, 1], [64, 128])
+        .with_mask(Mask::Causal)
+        .with_scale(0.125)
+        .with_dtype(DType::BF16)
+        .with_norm(Some(NORM));
     let case = Case::random(problem, &[1, 70, 2], true, 5);
     let ours = run(device.client(), &case, Layout::HalfSplit, HOPPER);
     assert_all("backward", &checks(&case, &ours));
@@ -183,11 +165,7 @@ fn outputs_of_any_strides() {
         value_dim,
         ..
     } = case.problem;
-    let options = Options {
-        save_for_backward: false,
-        tuning: HOPPER,
-        ..options
-    };
+    let options = options.with_save_for_backward(false).with_tuning(HOPPER);
     let expected = forward(client, &inputs, &options).unwrap().output;
     let expected = expected.to_f32(client).unwrap();
     let shape = [batch, query_len, heads, value_dim];
@@ -205,23 +183,19 @@ fn outputs_of_any_strides() {
 }
 
 /// Settings that the kernel takes for any dimensions of the table.
-const SETTINGS: HopperSettings = HopperSettings {
-    keys: 64,
-    key_stages: 2,
-    value_stages: 2,
-    consumers: 2,
-    cluster: 1,
-    registers: 240,
-    overlap: true,
-    turns: false,
-};
+const SETTINGS: HopperSettings = HopperSettings::new([64, 2, 2, 2, 1, 240], true, false);
+
+/// Rows of the family's table.
+fn rows() -> impl Iterator<Item = (Shipped, HopperSettings)> {
+    shipped().filter_map(|row| match row.settings {
+        Settings::Hopper(settings) => Some((row, settings)),
+        _ => None,
+    })
+}
 
 /// Asks for settings, and thereby for the kernel.
 fn by_hand(settings: HopperSettings) -> Tuning {
-    Tuning {
-        hopper_forward: Some(settings),
-        ..Tuning::default()
-    }
+    Tuning::default().with(Pass::Forward, settings)
 }
 
 #[test]
@@ -230,50 +204,45 @@ fn settings_by_hand() {
     let settings = [
         (
             2,
-            HopperSettings {
-                keys: 16,
-                value_stages: 3,
-                registers: 168,
-                ..SETTINGS
-            },
+            changed(SETTINGS, |it| {
+                it.keys = 16;
+                it.value_stages = 3;
+                it.registers = 168;
+            }),
         ),
         (
             2,
-            HopperSettings {
-                keys: 48,
-                key_stages: 4,
-                cluster: 2,
-                registers: 232,
-                turns: true,
-                ..SETTINGS
-            },
+            changed(SETTINGS, |it| {
+                it.keys = 48;
+                it.key_stages = 4;
+                it.cluster = 2;
+                it.registers = 232;
+                it.turns = true;
+            }),
         ),
         (
             2,
-            HopperSettings {
-                keys: 176,
-                turns: true,
-                ..SETTINGS
-            },
+            changed(SETTINGS, |it| {
+                it.keys = 176;
+                it.turns = true;
+            }),
         ),
         (
             1,
-            HopperSettings {
-                consumers: 3,
-                cluster: 2,
-                registers: 160,
-                turns: true,
-                ..SETTINGS
-            },
+            changed(SETTINGS, |it| {
+                it.consumers = 3;
+                it.cluster = 2;
+                it.registers = 160;
+                it.turns = true;
+            }),
         ),
         (
             1,
-            HopperSettings {
-                keys: 80,
-                key_stages: 3,
-                value_stages: 5,
-                ..SETTINGS
-            },
+            changed(SETTINGS, |it| {
+                it.keys = 80;
+                it.key_stages = 3;
+                it.value_stages = 5;
+            }),
         ),
     ];
     for (maps, settings) in settings {
@@ -285,22 +254,19 @@ fn settings_by_hand() {
 #[test]
 fn settings_without_overlap() {
     let Some(device) = hopper() else { return };
-    let plain = HopperSettings {
-        keys: 48,
-        overlap: false,
-        ..SETTINGS
-    };
+    let plain = changed(SETTINGS, |it| {
+        it.keys = 48;
+        it.overlap = false;
+    });
     for (cluster, turns) in [(1, false), (2, true)] {
-        let settings = HopperSettings {
-            cluster,
-            turns,
-            ..plain
-        };
-        let three = HopperSettings {
-            consumers: 3,
-            registers: 152,
-            ..settings
-        };
+        let settings = changed(plain, |it| {
+            it.cluster = cluster;
+            it.turns = turns;
+        });
+        let three = changed(settings, |it| {
+            it.consumers = 3;
+            it.registers = 152;
+        });
         for (maps, settings) in [(2, settings), (1, settings), (1, three)] {
             compare_by_hand(&device, maps, settings);
         }
@@ -318,19 +284,13 @@ fn compare_by_hand(device: &Simulator, maps: usize, settings: HopperSettings) {
 #[test]
 fn dimensions_without_overlap() {
     let Some(device) = hopper() else { return };
-    let rows = hopper_shipped().filter(|row| row.mask == MaskKind::Causal);
-    for (i, row) in rows.enumerate() {
-        assert!(row.settings.overlap, "{}", row.settings);
-        let settings = HopperSettings {
-            overlap: false,
-            ..row.settings
-        };
+    let rows = rows().filter(|(row, _)| row.mask == Some(MaskKind::Causal));
+    for (i, (row, settings)) in rows.enumerate() {
+        assert!(settings.overlap, "{settings}");
+        let settings = changed(settings, |it| it.overlap = false);
         let dims = [row.head_dim, row.value_dim];
         let (case, _) = case(i % 4, dims, row.maps);
-        let problem = Problem {
-            mask: Mask::Causal,
-            ..case.problem
-        };
+        let problem = case.problem.with_mask(Mask::Causal);
         let case = Case::random(problem, &case.lambda_shape, case.gamma.is_some(), i as u64);
         let layout = Layout::Interleaved;
         let ours = run_forward(device.client(), &case, layout, by_hand(settings));
@@ -343,13 +303,11 @@ fn dimensions_without_overlap() {
 fn rows_without_a_key_stay_zero_in_a_norm_without_eps() {
     let Some(device) = hopper() else { return };
     let (case, layout) = case(0, [64, 128], 2);
-    let problem = Problem {
-        query_len: 90,
-        key_len: 30,
-        mask: Mask::Causal,
-        norm: Some(Norm { eps: 0.0, ..NORM }),
-        ..case.problem
-    };
+    let problem = case
+        .problem
+        .with_lengths([90, 30])
+        .with_mask(Mask::Causal)
+        .with_norm(Some(Norm { eps: 0.0, ..NORM }));
     let case = Case::random(problem, &[1], true, 5);
     let ours = run_forward(device.client(), &case, layout, HOPPER);
     assert_all("eps = 0", &forward_checks(&case, &ours));
@@ -365,18 +323,15 @@ fn taken(device: &Simulator, layout: Layout) -> (Case, Inputs, Options) {
 
 /// Why the kernel does not take a problem; by itself the library then takes the portable one.
 fn refusal(device: &Simulator, inputs: &Inputs, options: &Options) -> String {
-    let chosen = forward_schedule(device.client(), inputs, options).unwrap();
-    assert_eq!(chosen, Schedule::Portable);
-    let forced = Options {
-        tuning: HOPPER,
-        ..*options
-    };
+    let chosen = forward_family(device.client(), inputs, options).unwrap();
+    assert_eq!(chosen, Family::Portable);
+    let forced = (*options).with_tuning(HOPPER);
     refusal_of(device, inputs, &forced)
 }
 
 /// Why the kernel, asked for by name, does not take a problem.
 fn refusal_of(device: &Simulator, inputs: &Inputs, forced: &Options) -> String {
-    let refused = forward_schedule(device.client(), inputs, forced).unwrap_err();
+    let refused = forward_family(device.client(), inputs, forced).unwrap_err();
     assert_eq!(
         forward(device.client(), inputs, forced).unwrap_err(),
         refused
@@ -393,16 +348,13 @@ fn chosen_where_it_can_be() {
     let Some(device) = hopper() else { return };
     for layout in LAYOUTS {
         let (_, inputs, options) = taken(&device, layout);
-        let chosen = forward_schedule(device.client(), &inputs, &options).unwrap();
-        assert_eq!(chosen, Schedule::Hopper, "{layout:?}");
-        for schedule in [Schedule::Hopper, Schedule::Portable] {
-            let tuning = Tuning {
-                schedule: Some(schedule),
-                ..Tuning::default()
-            };
-            let options = Options { tuning, ..options };
-            let asked = forward_schedule(device.client(), &inputs, &options).unwrap();
-            assert_eq!(asked, schedule);
+        let chosen = forward_family(device.client(), &inputs, &options).unwrap();
+        assert_eq!(chosen, Family::Hopper, "{layout:?}");
+        for family in [Family::Hopper, Family::Portable] {
+            let tuning = Tuning::of(family);
+            let options = options.with_tuning(tuning);
+            let asked = forward_family(device.client(), &inputs, &options).unwrap();
+            assert_eq!(asked, family);
         }
     }
 }
@@ -424,10 +376,7 @@ fn portable_where_tma_cannot_reach() {
 fn refusals_say_why() {
     let Some(device) = hopper() else { return };
     let (_, inputs, options) = taken(&device, Layout::Interleaved);
-    let scaled = Options {
-        scale: Some(-0.125),
-        ..options
-    };
+    let scaled = options.with_scale(Some(-0.125));
     let problem = refusal(&device, &inputs, &scaled);
     assert!(problem.starts_with("scale -0.125 is outside"), "{problem}");
 
@@ -453,10 +402,7 @@ fn refusals_say_why() {
         &[1, 9, 1, 64],
         &[648, 68, 64, 1],
     );
-    let inputs = Inputs {
-        key,
-        ..standard(64, 64)
-    };
+    let inputs = changed(standard(64, 64), |it| it.key = key);
     let problem = refusal(&device, &inputs, &plain);
     assert_eq!(
         problem,
@@ -472,16 +418,11 @@ fn refusals_say_why() {
         &[1, 9, 1, 2, 16],
         &[288, 16, 16, 144, 1],
     );
-    let inputs = Inputs {
-        value,
-        ..standard(64, 64)
-    };
-    let row = hopper_shipped().find(|row| row.maps == 1 && row.head_dim == 64);
-    let tuning = Tuning {
-        hopper_forward: row.map(|row| row.settings),
-        ..HOPPER
-    };
-    let by_hand = Options { tuning, ..plain };
+    let inputs = changed(standard(64, 64), |it| it.value = value);
+    let (_, settings) = rows()
+        .find(|(row, _)| row.maps == 1 && row.head_dim == 64)
+        .expect("a row for standard attention");
+    let by_hand = plain.with_tuning(by_hand(settings));
     let problem = refusal_of(&device, &inputs, &by_hand);
     assert_eq!(
         problem,
@@ -495,37 +436,22 @@ fn settings_that_cannot_be() {
     let (_, inputs, options) = taken(&device, Layout::Interleaved);
     let standard = Tensor::empty(device.client(), DType::BF16, &[1, 9, 1, 64]);
     let standard = Inputs::standard(standard.clone(), standard.clone(), standard);
-    let three = HopperSettings {
-        consumers: 3,
-        ..SETTINGS
-    };
-    let change = |registers| HopperSettings {
-        registers,
-        ..SETTINGS
-    };
+    let three = changed(SETTINGS, |it| it.consumers = 3);
+    let change = |registers| changed(SETTINGS, |it| it.registers = registers);
     let bad = [
         (
             &inputs,
-            HopperSettings {
-                keys: 40,
-                ..SETTINGS
-            },
+            changed(SETTINGS, |it| it.keys = 40),
             "keys is 40, expected a multiple of 16 from 16 to 256",
         ),
         (
             &inputs,
-            HopperSettings {
-                key_stages: 1,
-                ..SETTINGS
-            },
+            changed(SETTINGS, |it| it.key_stages = 1),
             "key_stages is 1, expected 2 to 8",
         ),
         (
             &inputs,
-            HopperSettings {
-                value_stages: 9,
-                ..SETTINGS
-            },
+            changed(SETTINGS, |it| it.value_stages = 9),
             "value_stages is 9, expected 2 to 8",
         ),
         (
@@ -535,10 +461,7 @@ fn settings_that_cannot_be() {
         ),
         (
             &inputs,
-            HopperSettings {
-                cluster: 4,
-                ..SETTINGS
-            },
+            changed(SETTINGS, |it| it.cluster = 4),
             "cluster is 4, expected 1 or 2 cubes",
         ),
         (
@@ -573,28 +496,21 @@ fn settings_that_cannot_be() {
         ),
         (
             &standard,
-            HopperSettings {
-                registers: 120,
-                ..three
-            },
+            changed(three, |it| it.registers = 120),
             "registers is 120, expected at least the 128 that a thread begins with",
         ),
         (
             &inputs,
-            HopperSettings {
-                keys: 240,
-                ..SETTINGS
-            },
+            changed(SETTINGS, |it| it.keys = 240),
             "registers is 240, expected about 280",
         ),
         (
             &inputs,
-            HopperSettings {
-                keys: 240,
-                registers: 216,
-                overlap: false,
-                ..SETTINGS
-            },
+            changed(SETTINGS, |it| {
+                it.keys = 240;
+                it.registers = 216;
+                it.overlap = false;
+            }),
             "registers is 216, expected about 220",
         ),
     ];
@@ -610,11 +526,10 @@ fn settings_that_cannot_be() {
         };
         assert_eq!((name, problem.as_str()), (settings.to_string(), expected));
     }
-    let tuning = by_hand(HopperSettings {
-        key_stages: 8,
-        value_stages: 8,
-        ..SETTINGS
-    });
+    let tuning = by_hand(changed(SETTINGS, |it| {
+        it.key_stages = 8;
+        it.value_stages = 8;
+    }));
     let refused = forward(device.client(), &inputs, &Options { tuning, ..options }).unwrap_err();
     assert!(
         matches!(

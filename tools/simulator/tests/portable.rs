@@ -10,16 +10,10 @@ use diff_flash_attn::lambda::{
     LambdaTensors, LambdaVectors, lambda, lambda_gradient, lambda_gradient_on_device,
     lambda_on_device,
 };
-use diff_flash_attn::tuning::Schedule;
+use diff_flash_attn::tuning::Family;
 use diff_flash_attn::{DType, Mask, Norm, Problem, Tensor, Tuning};
 
-const PORTABLE: Tuning = Tuning {
-    schedule: Some(Schedule::Portable),
-    forward: None,
-    hopper_forward: None,
-    query_gradient: None,
-    key_value_gradient: None,
-};
+const PORTABLE: Tuning = Tuning::of(Family::Portable);
 
 const WINDOW: Mask = Mask::Window {
     left: Some(20),
@@ -27,24 +21,13 @@ const WINDOW: Mask = Mask::Window {
 };
 
 fn problem([head_dim, value_dim]: [usize; 2], dtype: DType, mask: Mask) -> Problem {
-    Problem {
-        batch: 1,
-        query_len: 37,
-        key_len: 50,
-        heads: 2,
-        kv_heads: 1,
-        head_dim,
-        value_dim,
-        maps: 2,
-        shared_key: false,
-        mask,
-        scale: 1.0 / (head_dim as f32).sqrt(),
-        dtype,
-        norm: Some(Norm {
+    Problem::differential([1, 37, 50], [2, 1], [head_dim, value_dim])
+        .with_mask(mask)
+        .with_dtype(dtype)
+        .with_norm(Some(Norm {
             eps: 1e-5,
             lambda_init: 0.4,
-        }),
-    }
+        }))
 }
 
 fn verify(arch: Arch, problem: Problem, layout: Layout) {
@@ -65,11 +48,7 @@ fn f32_on_ampere() {
 
 #[test]
 fn bf16_on_ampere() {
-    let problem = Problem {
-        query_len: 60,
-        key_len: 33,
-        ..problem([64, 128], DType::BF16, WINDOW)
-    };
+    let problem = problem([64, 128], DType::BF16, WINDOW).with_lengths([60, 33]);
     verify(Arch::Sm80, problem, Layout::Interleaved);
 }
 
@@ -84,30 +63,21 @@ fn unaligned_f16_on_hopper() {
 
 #[test]
 fn standard_attention() {
-    let problem = Problem {
-        maps: 1,
-        norm: None,
-        ..problem([16, 32], DType::F32, Mask::Causal)
-    };
+    let problem = problem([16, 32], DType::F32, Mask::Causal)
+        .with_maps(1)
+        .with_norm(None);
     verify(Arch::Sm80, problem, Layout::HeadsFirst);
 }
 
 #[test]
 fn shared_key() {
-    let problem = Problem {
-        shared_key: true,
-        ..problem([16, 32], DType::F32, WINDOW)
-    };
+    let problem = problem([16, 32], DType::F32, WINDOW).with_shared_key(true);
     verify(Arch::Sm90a, problem, Layout::Interleaved);
 }
 
 #[test]
 fn heads_of_the_paper() {
-    let problem = Problem {
-        query_len: 19,
-        key_len: 35,
-        ..problem([128, 256], DType::BF16, Mask::Causal)
-    };
+    let problem = problem([128, 256], DType::BF16, Mask::Causal).with_lengths([19, 35]);
     verify(Arch::Sm90a, problem, Layout::Interleaved);
 }
 

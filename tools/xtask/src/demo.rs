@@ -209,11 +209,7 @@ fn draw(layer: &Layer, head: usize, path: &Path) -> Result<()> {
 /// `P_map` over the first `len` tokens: under the causal mask, the map of the text cut there.
 fn first_map(layer: &Layer, len: usize, head: usize, map: usize) -> Result<Vec<f64>> {
     let full = &layer.problem;
-    let problem = Problem {
-        query_len: len,
-        key_len: len,
-        ..*full
-    };
+    let problem = (*full).with_lengths([len, len]);
     let cut = |values: &[f64]| values[..values.len() / full.query_len * len].to_vec();
     let inputs = reference::Inputs {
         query: cut(&layer.inputs.query),

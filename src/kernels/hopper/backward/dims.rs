@@ -1,5 +1,7 @@
 //! What both kernels are compiled for, and the tiles and products that follow.
 
+use crate::device::Device;
+use crate::error::{Error, Result};
 use crate::kernels::hopper::accumulator::THREADS;
 use crate::kernels::hopper::output::Writing;
 use crate::kernels::hopper::ptx::wgmma::{PANEL, Product, WHOLE_ROW};
@@ -41,7 +43,34 @@ pub(crate) struct GradientSettings {
     pub registers: usize,
 }
 
+/// Registers of a computing thread for everything but sums and scores.
+pub(crate) const OTHER_REGISTERS: usize = 28;
+
 impl GradientSettings {
+    /// Refuses what needs more registers or shared memory than there are.
+    pub(crate) fn check(
+        &self,
+        registers: usize,
+        shared_memory: usize,
+        device: &Device,
+    ) -> Result<()> {
+        if registers > self.registers {
+            let needed = format!(
+                "registers is {}, expected about {registers}",
+                self.registers
+            );
+            return Err(Error::Settings {
+                settings: format!("tiles of {} rows", self.tile),
+                problem: needed,
+            });
+        }
+        device.check(
+            "bytes of shared memory",
+            shared_memory,
+            device.shared_memory,
+        )
+    }
+
     /// Registers of a loading thread: what is left of those that all begin with.
     pub(crate) const fn producer_registers(&self) -> usize {
         let first = 65_536 / CUBE / 8 * 8;

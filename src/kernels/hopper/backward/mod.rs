@@ -4,9 +4,10 @@
 //! loaded, both maps in each. Scores come with the resident rows as rows, so that weights and their gradients are left
 //! operands as they stand. Nothing is added up but in registers, in one order.
 
-pub(crate) mod dims;
-pub(crate) mod keys;
+pub(super) mod dims;
+pub(super) mod keys;
 mod load;
 mod probabilities;
-pub(crate) mod queries;
-pub(crate) mod statistics;
+pub(super) mod queries;
+mod statistics;
+pub(super) mod step;

@@ -3,32 +3,40 @@
 use cubecl::prelude::*;
 
 use crate::kernels::warp::ptx::log2;
+use crate::math::softmax::UNSEEN;
 
-/// Turns planes `[planes, rows]` (log-sum-exp of each map, δ of each map, λ) into rows: log-sum-exp of each map in base 2,
-/// δ of each map. `log2 |λ|` is taken off the second map's log-sum-exp, whose lowest bit becomes λ's sign. A unit a row.
+/// Turns planes `[planes, lines, len]` (log-sum-exp of each map, δ of each map, λ) into rows `[lines, padded]`: log-sum-exp of
+/// each map in base 2, δ of each map. `log2 |λ|` is taken off the second map's log-sum-exp, whose lowest bit becomes λ's
+/// sign. Past the end of a line no key is seen. A unit a row.
 #[cube(launch_unchecked)]
 pub(crate) fn attention_backward_statistics_hopper<N: Size>(
     planes: &[f32],
     packed: &mut [Vector<f32, N>],
-    rows: u32,
+    lines: u32,
+    len: u32,
+    padded: u32,
     #[comptime] maps: usize,
 ) {
-    let row = ABSOLUTE_POS;
-    let plane = rows as usize;
-    if row < plane {
+    let at = ABSOLUTE_POS as u32;
+    if at < lines * padded {
+        let row = at % padded;
+        let source = (at / padded * len + min(row, len - 1u32)) as usize;
+        let plane = (lines * len) as usize;
+        let real = row < len;
         let mut out = Vector::<f32, N>::empty();
-        let first = planes[row] * comptime!(core::f32::consts::LOG2_E);
-        out.insert(0usize, first);
+        let first = planes[source] * comptime!(core::f32::consts::LOG2_E);
+        out.insert(0usize, select(real, first, UNSEEN.runtime()));
         if comptime!(maps == 2) {
-            let lambda = planes[4 * plane + row];
-            let second = planes[plane + row] * comptime!(core::f32::consts::LOG2_E);
-            out.insert(1usize, with_lambda(second, lambda));
-            out.insert(2usize, planes[2 * plane + row]);
-            out.insert(3usize, planes[3 * plane + row]);
+            let lambda = planes[4 * plane + source];
+            let second = planes[plane + source] * comptime!(core::f32::consts::LOG2_E);
+            let second = with_lambda(second, lambda);
+            out.insert(1usize, select(real, second, UNSEEN.runtime()));
+            out.insert(2usize, planes[2 * plane + source]);
+            out.insert(3usize, planes[3 * plane + source]);
         } else {
-            out.insert(1usize, planes[plane + row]);
+            out.insert(1usize, planes[plane + source]);
         }
-        packed[row] = out;
+        packed[at as usize] = out;
     }
 }
 

@@ -34,7 +34,7 @@ use crate::kernels::hopper::ptx::set_registers;
 use crate::kernels::hopper::ptx::wgmma::{wait, wait_after};
 use crate::kernels::hopper::turns::Turns;
 use crate::kernels::hopper::work::Sequence;
-use crate::kernels::portable::forward::kernel::ForwardNumbers;
+use crate::kernels::numbers::ForwardNumbers;
 use crate::kernels::warp::ptx::uniform;
 use crate::kernels::warp::softmax::{Softmax, Visible, weights};
 use crate::math::mask::Band;

@@ -7,9 +7,9 @@ use crate::kernels::hopper::memory::{Memory, Resident, RingPlace};
 use crate::kernels::hopper::output::Writing;
 pub(crate) use crate::kernels::hopper::ptx::wgmma::PANEL;
 use crate::kernels::hopper::ptx::wgmma::{Product, WHOLE_ROW};
+use crate::kernels::hopper::settings::HopperSettings;
 use crate::kernels::warp::ptx::Half;
 use crate::math::mask::Sides;
-use crate::tuning::HopperSettings;
 
 /// Everything about a forward launch that is compiled into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +70,11 @@ impl HopperShape {
     /// Registers that are written together.
     pub(crate) const fn written(&self) -> usize {
         self.writing().registers()
+    }
+
+    /// Words of two elements that are written together to one row.
+    pub(crate) const fn words(&self) -> usize {
+        self.written() / 4
     }
 
     pub(crate) const fn threads(&self) -> usize {

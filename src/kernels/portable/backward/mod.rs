@@ -4,3 +4,4 @@ mod gradient;
 pub(crate) mod key_value;
 pub(crate) mod query;
 pub(crate) mod shape;
+pub(crate) mod step;

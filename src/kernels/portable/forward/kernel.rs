@@ -3,6 +3,7 @@
 use cubecl::prelude::*;
 
 use super::shape::ForwardShape;
+use crate::kernels::numbers::ForwardNumbers;
 use crate::kernels::portable::product::{accumulate, multiply_transposed, write_weights};
 use crate::kernels::portable::rows::{RowsAre, filled, mask, store_row, zeros};
 use crate::kernels::portable::stage::{Axis, Rows, stage_resident};
@@ -26,19 +27,6 @@ pub(crate) struct ForwardStrides {
     pub saved: Strides,
     /// `[B, H, maps, Nq]`.
     pub lse: Strides,
-}
-
-/// Numbers of the problem that do not change the code.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(crate) struct ForwardNumbers {
-    /// Query heads of a key and value head.
-    pub group: u32,
-    pub scale: f32,
-    pub eps: f32,
-    /// 1 − λ_init.
-    pub factor: f32,
-    /// Log-sum-exp written for a row that sees no key: −∞, which WGSL cannot name.
-    pub unseen: f32,
 }
 
 /// Grid: (query tiles, query heads, batch).

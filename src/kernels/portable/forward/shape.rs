@@ -3,6 +3,7 @@
 use crate::kernels::portable::tile::Tile;
 use crate::math::mask::Sides;
 use crate::math::softmax::SoftmaxShape;
+use crate::problem::Problem;
 
 /// Everything about a forward launch that is compiled into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +23,22 @@ pub(crate) struct ForwardShape {
 }
 
 impl ForwardShape {
+    /// For a problem, with nothing saved and no weight of the norm.
+    pub(crate) fn of(problem: &Problem, tile: Tile) -> Self {
+        Self {
+            tile,
+            head_dim4: problem.head_dim / 4,
+            value_dim4: problem.value_dim / 4,
+            maps: problem.maps,
+            key_maps: problem.key_maps(),
+            sides: problem.band().0,
+            norm: problem.norm.is_some(),
+            gamma: false,
+            save_outputs: false,
+            save_lse: false,
+        }
+    }
+
     pub(super) const fn softmax(&self) -> SoftmaxShape {
         SoftmaxShape {
             rows: self.maps * self.tile.rows,

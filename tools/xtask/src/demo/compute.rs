@@ -47,12 +47,10 @@ impl Attention {
             Some(gamma) => inputs.with_gamma(upload(client, DType::F32, &[value_dim], gamma)?),
             None => inputs,
         };
-        let options = Options {
-            mask: layer.problem.mask,
-            norm: layer.problem.norm,
-            save_for_backward: true,
-            ..Options::default()
-        };
+        let options = Options::default()
+            .with_mask(layer.problem.mask)
+            .with_norm(layer.problem.norm)
+            .with_save_for_backward(true);
         let grad_output = upload(client, dtype, &value, &layer.grad_output)?;
         Ok(Self {
             client: client.clone(),
@@ -74,10 +72,7 @@ impl Attention {
         Self {
             client: self.client.clone(),
             inputs: Inputs::standard(view(query), view(key), view(value)),
-            options: Options {
-                norm: None,
-                ..self.options
-            },
+            options: self.options.with_norm(None),
             grad_output: view(&self.grad_output),
         }
     }
@@ -99,6 +94,7 @@ impl Attention {
             value,
             lambda,
             gamma,
+            ..
         } = self.backward(&result)?;
         let row = |tensor, ours: &Tensor, theirs: &[f64]| -> Result<Row> {
             let ours: Vec<f64> = ours

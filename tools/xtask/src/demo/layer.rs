@@ -27,24 +27,17 @@ impl Sizes {
 
     /// The layer's attention: causal, with the norm of the paper.
     fn problem(self, dtype: DType) -> Problem {
-        Problem {
-            batch: 1,
-            query_len: self.seq,
-            key_len: self.seq,
-            heads: self.heads,
-            kv_heads: self.heads,
-            head_dim: self.dim,
-            value_dim: 2 * self.dim,
-            maps: 2,
-            shared_key: false,
-            mask: Mask::Causal,
-            scale: (self.dim as f32).sqrt().recip(),
-            dtype,
-            norm: Some(Norm {
-                eps: 1e-5,
-                lambda_init: lambda_init(self.depth),
-            }),
-        }
+        Problem::differential(
+            [1, self.seq, self.seq],
+            [self.heads, self.heads],
+            [self.dim, 2 * self.dim],
+        )
+        .with_mask(Mask::Causal)
+        .with_dtype(dtype)
+        .with_norm(Some(Norm {
+            eps: 1e-5,
+            lambda_init: lambda_init(self.depth),
+        }))
     }
 }
 

@@ -1,6 +1,10 @@
 //! What is compiled into the kernel of the keys' and values' gradients, and what lies in shared memory.
 
-use crate::kernels::hopper::backward::dims::{Dims, GradientSettings, READERS, RESIDENT, Tile};
+use crate::device::Device;
+use crate::error::Result;
+use crate::kernels::hopper::backward::dims::{
+    Dims, GradientSettings, OTHER_REGISTERS, READERS, RESIDENT, Tile,
+};
 use crate::kernels::hopper::memory::{Memory, Resident, RingPlace};
 use crate::kernels::hopper::ptx::wgmma::Product;
 
@@ -28,7 +32,53 @@ pub(crate) struct Layout {
 /// Tiles begin at multiples of this.
 const ALIGNMENT: usize = 1024;
 
+/// Rows of the tiles of the launch that makes the values' gradient alone.
+const VALUE_TILE: usize = 64;
+
 impl KeysShape {
+    /// One launch for both gradients if registers suffice, or one for each.
+    pub(crate) fn all(
+        dims: Dims,
+        settings: GradientSettings,
+        device: &Device,
+    ) -> Result<Vec<KeysShape>> {
+        let shape = |settings, key, value| KeysShape {
+            dims,
+            settings,
+            key,
+            value,
+        };
+        let both = shape(settings, true, true);
+        let shapes = if both.registers() <= settings.registers {
+            vec![both]
+        } else {
+            let values = GradientSettings {
+                tile: VALUE_TILE,
+                ..settings
+            };
+            vec![shape(values, false, true), shape(settings, true, false)]
+        };
+        for shape in &shapes {
+            settings.check(shape.registers(), shape.shared_memory(), device)?;
+        }
+        Ok(shapes)
+    }
+
+    /// Registers of a computing thread: sums, the scores of every map and what becomes of them.
+    fn registers(&self) -> usize {
+        let Dims {
+            head_dim,
+            value_dim,
+            maps,
+            key_maps,
+            ..
+        } = self.dims;
+        let keys = if self.key { key_maps * head_dim } else { 0 };
+        let values = if self.value { value_dim } else { 0 };
+        let scores = maps + usize::from(self.key);
+        (keys + values + scores * self.settings.tile) / 2 + OTHER_REGISTERS
+    }
+
     pub(crate) const fn key_tile(&self) -> Tile {
         self.dims.head_tile(RESIDENT)
     }

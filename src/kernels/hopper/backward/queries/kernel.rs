@@ -167,7 +167,8 @@ fn statistics(
 ) -> Rows {
     let maps = comptime!(shape.dims.maps as u32);
     let numbers = comptime!(shape.dims.statistics() as u32);
-    let start = (line.batch * heads + line.head) * line.len;
+    // Lines have an even number of rows.
+    let start = (line.batch * heads + line.head) * (line.len + line.len % 2u32);
     let upper = ((start + min(line.row, line.len - 1u32)) * numbers) as usize;
     let lower = ((start + min(line.row + 8u32, line.len - 1u32)) * numbers) as usize;
     let delta = comptime!(maps as usize);

@@ -1,6 +1,10 @@
 //! What is compiled into the kernel of the queries' gradient, and what lies in shared memory.
 
-use crate::kernels::hopper::backward::dims::{Dims, GradientSettings, READERS, RESIDENT, Tile};
+use crate::device::Device;
+use crate::error::Result;
+use crate::kernels::hopper::backward::dims::{
+    Dims, GradientSettings, OTHER_REGISTERS, READERS, RESIDENT, Tile,
+};
 use crate::kernels::hopper::memory::{Memory, Resident, RingPlace};
 use crate::kernels::hopper::ptx::wgmma::Product;
 
@@ -22,6 +26,17 @@ pub(crate) struct Layout {
 }
 
 impl QueriesShape {
+    pub(crate) const fn new(dims: Dims, settings: GradientSettings) -> QueriesShape {
+        QueriesShape { dims, settings }
+    }
+
+    /// Refuses a shape that registers or shared memory do not suffice for.
+    pub(crate) fn check(&self, device: &Device) -> Result<()> {
+        let Dims { head_dim, maps, .. } = self.dims;
+        let registers = (maps * head_dim + (maps + 1) * self.settings.tile) / 2 + OTHER_REGISTERS;
+        self.settings.check(registers, self.shared_memory(), device)
+    }
+
     pub(crate) const fn query_tile(&self) -> Tile {
         self.dims.head_tile(RESIDENT)
     }

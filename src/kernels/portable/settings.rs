@@ -1,50 +1,13 @@
-//! Settings of a kernel launch.
+//! Settings of the portable kernels, and the tile that they make on a device.
 
+use core::fmt;
+use core::str::FromStr;
+
+use super::tile::Tile;
+use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::kernels::portable::tile::Tile;
+use crate::kernels::names;
 use crate::math::reduce::Exchange;
-use crate::tuning::Limits;
-
-/// The kernels that have settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Pass {
-    /// Output from inputs; rows of a tile are queries, columns are keys.
-    Forward,
-    /// Gradient of the query; rows are queries, columns are keys.
-    QueryGradient,
-    /// Gradients of key and value; rows are keys, columns are queries.
-    KeyValueGradient,
-}
-
-impl core::fmt::Display for Pass {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Pass::Forward => "forward",
-            Pass::QueryGradient => "query-gradient",
-            Pass::KeyValueGradient => "key-value-gradient",
-        })
-    }
-}
-
-/// The forward kernels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Schedule {
-    /// For every device and every problem.
-    Portable,
-    /// For f16 and bf16 through CUDA on compute capability 9.0 (H100, H200), with the dimensions of its table. Every
-    /// stride and the start of query, key and value must be a multiple of 16 bytes. Needs the feature `hopper`, which
-    /// `cuda` includes.
-    Hopper,
-}
-
-impl core::fmt::Display for Schedule {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Schedule::Portable => "portable",
-            Schedule::Hopper => "hopper",
-        })
-    }
-}
 
 /// What a kernel does with plane (subgroup, warp) operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,16 +19,23 @@ pub enum Plane {
     /// The units of a plane share their reads of global memory by broadcasts, and nothing but the resident operand goes
     /// through shared memory. Needs `units_x = 1`, planes of one fixed size, and a number of units that they divide.
     /// Pays on CPU drivers, where a read by a plane costs one read for each unit.
-    Share,
+    Broadcast,
 }
 
-/// Tile and register sizes of one kernel launch.
+/// Tile and register sizes of one launch of a portable kernel.
 ///
 /// A cube of `units_y × units_x` units works on a tile of `rows · units_y` rows and `cols · units_x` columns; every unit
-/// holds `rows × cols` scores for each map. Its [`Display`](core::fmt::Display) form, `r3c4y8x8k32-reduce`, is its name
-/// wherever settings are reported.
+/// holds `rows × cols` scores for each map. Its [`Display`](fmt::Display) form, `r3c4y8x8k32-reduce`, is its name
+/// wherever settings are reported, and can be parsed.
+///
+/// ```
+/// use diff_flash_attn::tuning::{Plane, PortableSettings};
+/// let settings = PortableSettings::new([3, 4, 8, 8, 32], Plane::Reduce);
+/// assert_eq!("r3c4y8x8k32-reduce".parse(), Ok(settings));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Settings {
+#[non_exhaustive]
+pub struct PortableSettings {
     /// Rows of one unit.
     pub rows: usize,
     /// Columns of one unit, a multiple of 4.
@@ -74,15 +44,15 @@ pub struct Settings {
     pub units_y: usize,
     /// Units along its columns.
     pub units_x: usize,
-    /// Columns of the head dimension in shared memory at once, a multiple of `4 · units_x`. 0 with [`Plane::Share`].
+    /// Columns of the head dimension in shared memory at once, a multiple of `4 · units_x`. 0 with [`Plane::Broadcast`].
     pub chunk: usize,
     /// Use of plane operations.
     pub plane: Plane,
 }
 
-impl core::fmt::Display for Settings {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let Settings {
+impl fmt::Display for PortableSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PortableSettings {
             rows,
             cols,
             units_y,
@@ -90,25 +60,70 @@ impl core::fmt::Display for Settings {
             chunk,
             plane,
         } = self;
-        let plane = match plane {
-            Plane::Unused => "",
-            Plane::Reduce => "-reduce",
-            Plane::Share => "-share",
-        };
+        let suffix = PLANES.iter().find(|(of, _)| of == plane);
+        let plane = suffix.map_or("", |(_, suffix)| suffix);
         write!(f, "r{rows}c{cols}y{units_y}x{units_x}k{chunk}{plane}")
     }
 }
 
-impl Settings {
+/// What [`Plane`]s are called in the name of settings.
+const PLANES: [(Plane, &str); 3] = [
+    (Plane::Unused, ""),
+    (Plane::Reduce, "-reduce"),
+    (Plane::Broadcast, "-broadcast"),
+];
+
+impl FromStr for PortableSettings {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let (sizes, plane) = name.split_at(name.find('-').unwrap_or(name.len()));
+        let plane = PLANES.iter().find(|(_, suffix)| *suffix == plane);
+        let sizes = names::numbers(sizes, ["r", "c", "y", "x", "k"]);
+        match (sizes, plane) {
+            (Some(sizes), Some((plane, _))) => Ok(Self::new(sizes, *plane)),
+            _ => Err(names::unknown(
+                name,
+                "like r3c4y8x8k32 or r3c4y8x8k32-reduce",
+            )),
+        }
+    }
+}
+
+impl PortableSettings {
+    /// Settings of those sizes, in the order of the fields.
+    pub const fn new([rows, cols, units_y, units_x, chunk]: [usize; 5], plane: Plane) -> Self {
+        Self {
+            rows,
+            cols,
+            units_y,
+            units_x,
+            chunk,
+            plane,
+        }
+    }
+
+    /// The same as a device can run it: without planes where it has none.
+    pub(crate) fn adapted(self, device: &Device) -> Self {
+        let reduces = device.planes && self.units_x <= device.plane_min;
+        match self.plane {
+            Plane::Reduce if !reduces => Self {
+                plane: Plane::Unused,
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// The tile that these settings make on a device.
-    pub(crate) fn tile(&self, limits: &Limits) -> Result<Tile> {
+    pub(crate) fn tile(&self, device: &Device) -> Result<Tile> {
         self.check_shape()?;
         let units = self.units_x.saturating_mul(self.units_y);
-        limits.check("units of a cube", units, limits.units)?;
+        device.check("units of a cube", units, device.units)?;
         let (exchange, plane) = match (self.plane, self.units_x) {
-            (Plane::Share, _) => (Exchange::Own, self.shared_plane(limits)?),
+            (Plane::Broadcast, _) => (Exchange::Own, self.broadcasting_plane(device)?),
             (_, 1) => (Exchange::Own, 0),
-            (Plane::Reduce, _) => (self.reducing_plane(limits)?, 0),
+            (Plane::Reduce, _) => (self.reducing_plane(device)?, 0),
             (Plane::Unused, _) => (Exchange::Shared, 0),
         };
         Ok(Tile {
@@ -123,7 +138,7 @@ impl Settings {
     }
 
     fn check_shape(&self) -> Result<()> {
-        let Settings {
+        let PortableSettings {
             rows,
             cols,
             units_y,
@@ -141,7 +156,7 @@ impl Settings {
         if !cols.is_multiple_of(4) {
             return Err(self.refuse("cols is no multiple of 4"));
         }
-        let staged = self.plane != Plane::Share;
+        let staged = self.plane != Plane::Broadcast;
         if staged && (chunk == 0 || !chunk.is_multiple_of(units_x.saturating_mul(4))) {
             return Err(self.refuse("chunk is no multiple of 4 · units_x"));
         }
@@ -153,26 +168,26 @@ impl Settings {
         Ok(())
     }
 
-    fn shared_plane(&self, limits: &Limits) -> Result<usize> {
-        let fixed = limits.plane_min == limits.plane_max && limits.plane_min > 1;
+    fn broadcasting_plane(&self, device: &Device) -> Result<usize> {
+        let fixed = device.plane_min == device.plane_max && device.plane_min > 1;
         if self.units_x != 1 {
             return Err(self.refuse("sharing reads in a plane needs units_x = 1"));
         }
-        if !fixed || !self.units_y.is_multiple_of(limits.plane_min) {
+        if !fixed || !self.units_y.is_multiple_of(device.plane_min) {
             let problem = format!(
                 "needs planes of one size that divides {} units",
                 self.units_y
             );
             return Err(self.refuse(&problem));
         }
-        Ok(limits.plane_min)
+        Ok(device.plane_min)
     }
 
-    fn reducing_plane(&self, limits: &Limits) -> Result<Exchange> {
-        if !self.units_x.is_power_of_two() || self.units_x > limits.plane_min {
+    fn reducing_plane(&self, device: &Device) -> Result<Exchange> {
+        if !self.units_x.is_power_of_two() || self.units_x > device.plane_min {
             let problem = format!(
                 "reducing in a plane needs units_x to be a power of two up to {}",
-                limits.plane_min
+                device.plane_min
             );
             return Err(self.refuse(&problem));
         }

@@ -1,80 +1,28 @@
-//! The table of settings.
+//! The table of settings for the portable kernels.
 
-use cubecl::prelude::*;
-
-use super::settings::{Pass, Plane, Settings};
+use super::settings::{Plane, PortableSettings};
+use crate::device::DeviceClass::{self, Gpu, Lavapipe, Nvidia};
+use crate::kernels::table::{Fits, Row};
+use crate::plan::Pass::{self, Forward, KeyValueGradient, QueryGradient};
 use crate::problem::Problem;
-use DeviceClass::{Gpu, Lavapipe, Nvidia};
-use Pass::{Forward, KeyValueGradient, QueryGradient};
-use Plane::{Reduce, Share};
-
-/// Devices that want different settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DeviceClass {
-    /// Mesa's lavapipe: a plane is a CPU vector, and a read of memory costs one read for each unit.
-    Lavapipe,
-    /// NVIDIA's GPUs, through CUDA or Vulkan: a unit can have 255 registers.
-    Nvidia,
-    /// Everything else.
-    Gpu,
-}
-
-impl DeviceClass {
-    /// The class of a client's device.
-    pub fn of(client: &Client) -> Self {
-        let name = &client.properties().identity.name;
-        if name.contains("llvmpipe") {
-            DeviceClass::Lavapipe
-        } else if client.name().starts_with("cuda") || name.contains("NVIDIA") {
-            DeviceClass::Nvidia
-        } else {
-            DeviceClass::Gpu
-        }
-    }
-}
-
-/// One default: settings of a kernel for heads up to a size on a class of devices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shipped {
-    /// Devices it is for.
-    pub class: DeviceClass,
-    /// Kernel it is for.
-    pub pass: Pass,
-    /// Greatest number of attention maps.
-    pub maps: usize,
-    /// Greatest number of the key's maps: 1 if the attention maps share it.
-    pub key_maps: usize,
-    /// Greatest head dimension.
-    pub head_dim: usize,
-    /// Greatest value dimension.
-    pub value_dim: usize,
-    /// The settings.
-    pub settings: Settings,
-}
+use Plane::{Broadcast, Reduce};
 
 const fn row(
     class: DeviceClass,
     pass: Pass,
     [maps, key_maps, head_dim, value_dim]: [usize; 4],
-    [rows, cols, units_y, units_x, chunk]: [usize; 5],
+    sizes: [usize; 5],
     plane: Plane,
-) -> Shipped {
-    let settings = Settings {
-        rows,
-        cols,
-        units_y,
-        units_x,
-        chunk,
-        plane,
-    };
-    Shipped {
+) -> Row<PortableSettings> {
+    Row {
         class,
         pass,
         maps,
         key_maps,
-        head_dim,
-        value_dim,
-        settings,
+        dims: [head_dim, value_dim],
+        fits: Fits::UpTo,
+        settings: PortableSettings::new(sizes, plane),
+        measured: None,
     }
 }
 
@@ -85,16 +33,16 @@ const fn row(
 /// finds that no register is spilled, with the most multiply-adds a read of shared memory times rows of a tile, which
 /// divide the reads of global memory. Gpu rows leave units of fewer registers room. Both await a measurement.
 #[rustfmt::skip]
-const TABLE: &[Shipped] = &[
+pub(crate) const TABLE: &[Row<PortableSettings>] = &[
     //  class     pass            maps key  d    dv     rows cols  y  x chunk  plane
-    row(Lavapipe, Forward,          [2, 2,  64, 128], [4, 16,  8, 1,  0], Share),
-    row(Lavapipe, Forward,          [2, 2, 128, 256], [2, 16,  8, 1,  0], Share),
-    row(Lavapipe, Forward,          [2, 2, 256, 256], [1, 16,  8, 1,  0], Share),
-    row(Lavapipe, QueryGradient,    [2, 2,  64,  64], [4, 16,  8, 1,  0], Share),
-    row(Lavapipe, QueryGradient,    [2, 2,  64, 128], [3, 16,  8, 1,  0], Share),
-    row(Lavapipe, QueryGradient,    [2, 2, 256, 256], [1, 16,  8, 1,  0], Share),
-    row(Lavapipe, KeyValueGradient, [2, 2,  64, 128], [3, 16,  8, 1,  0], Share),
-    row(Lavapipe, KeyValueGradient, [2, 2, 256, 256], [1, 16,  8, 1,  0], Share),
+    row(Lavapipe, Forward,          [2, 2,  64, 128], [4, 16,  8, 1,  0], Broadcast),
+    row(Lavapipe, Forward,          [2, 2, 128, 256], [2, 16,  8, 1,  0], Broadcast),
+    row(Lavapipe, Forward,          [2, 2, 256, 256], [1, 16,  8, 1,  0], Broadcast),
+    row(Lavapipe, QueryGradient,    [2, 2,  64,  64], [4, 16,  8, 1,  0], Broadcast),
+    row(Lavapipe, QueryGradient,    [2, 2,  64, 128], [3, 16,  8, 1,  0], Broadcast),
+    row(Lavapipe, QueryGradient,    [2, 2, 256, 256], [1, 16,  8, 1,  0], Broadcast),
+    row(Lavapipe, KeyValueGradient, [2, 2,  64, 128], [3, 16,  8, 1,  0], Broadcast),
+    row(Lavapipe, KeyValueGradient, [2, 2, 256, 256], [1, 16,  8, 1,  0], Broadcast),
 
     row(Gpu,      Forward,          [2, 2,  32,  64], [4,  4,  8, 8, 32], Reduce),
     row(Gpu,      Forward,          [2, 2,  64, 128], [3,  4,  8, 8, 32], Reduce),
@@ -154,41 +102,14 @@ const TABLE: &[Shipped] = &[
     row(Nvidia,   KeyValueGradient, [2, 2, 256, 256], [1,  4,  6, 4, 16], Reduce),
 ];
 
-impl Shipped {
-    /// Whether it is for a problem of so many maps, maps of the key, head and value dimensions.
-    pub fn covers(&self, [maps, key_maps, head_dim, value_dim]: [usize; 4]) -> bool {
-        maps <= self.maps
-            && key_maps <= self.key_maps
-            && head_dim <= self.head_dim
-            && value_dim <= self.value_dim
-    }
-}
-
 /// Settings for a problem on a class of devices, best first.
-pub(crate) fn candidates(
+pub(crate) fn rows(
     class: DeviceClass,
     pass: Pass,
     problem: &Problem,
-) -> impl Iterator<Item = Settings> {
-    let dims = [
-        problem.maps,
-        problem.key_maps(),
-        problem.head_dim,
-        problem.value_dim,
-    ];
-    shipped()
-        .filter(move |row| row.class == class && row.pass == pass && row.covers(dims))
+) -> impl Iterator<Item = PortableSettings> {
+    TABLE
+        .iter()
+        .filter(move |row| row.class == class && row.pass == pass && row.covers(problem))
         .map(|row| row.settings)
-}
-
-/// All default settings.
-///
-/// ```
-/// use diff_flash_attn::tuning::{Pass, shipped};
-/// for row in shipped().filter(|row| row.pass == Pass::Forward) {
-///     println!("{:?} up to d {} dv {}: {}", row.class, row.head_dim, row.value_dim, row.settings);
-/// }
-/// ```
-pub fn shipped() -> impl Iterator<Item = Shipped> {
-    TABLE.iter().copied()
 }
