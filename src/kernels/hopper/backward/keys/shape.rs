@@ -32,6 +32,9 @@ pub(crate) struct Layout {
 /// Tiles begin at multiples of this.
 const ALIGNMENT: usize = 1024;
 
+/// The most numbers along an axis of what TMA copies at once.
+const MOST_NUMBERS: usize = 256;
+
 /// Rows of the tiles of the launch that makes the values' gradient alone.
 const VALUE_TILE: usize = 64;
 
@@ -59,6 +62,7 @@ impl KeysShape {
             vec![shape(values, false, true), shape(settings, true, false)]
         };
         for shape in &shapes {
+            device.check("numbers of a box", shape.statistics(), MOST_NUMBERS)?;
             settings.check(shape.registers(), shape.shared_memory(), device)?;
         }
         Ok(shapes)
