@@ -3,6 +3,7 @@
 
 mod cubek;
 mod data;
+mod kind;
 mod ours;
 mod plan;
 mod report;
@@ -17,9 +18,10 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput
 use diff_flash_attn::{Direction, Problem};
 
 use data::Data;
+use kind::Kind;
 use plan::{Plan, direction_name, label};
 use report::{Measurement, Report};
-use variant::{Kind, Variant};
+use variant::Variant;
 
 fn main() -> Result<()> {
     let plan = Plan::from_environment()?;

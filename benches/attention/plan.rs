@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use cubecl::prelude::Client;
 use diff_flash_attn::{DType, Direction, Mask, Problem, device};
 
-use crate::variant::Kind;
+use crate::kind::Kind;
 
 /// Everything that the environment decides.
 pub(crate) struct Plan {

@@ -9,8 +9,8 @@ use cubecl::prelude::Client;
 use diff_flash_attn::{Direction, Mask, Problem, device};
 use serde_json::{Value, json};
 
+use crate::kind::Kind;
 use crate::plan::{direction_name, label, mask_name};
-use crate::variant::Kind;
 
 const EXPLANATION: &str = "\
 elem/s is FLOP/s: the operations that the problem needs, two for a multiply-add, masked pairs left out.

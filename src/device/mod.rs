@@ -7,6 +7,12 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 mod limits;
+#[cfg(feature = "hopper")]
+#[doc(hidden)]
+pub mod nvidia;
+#[cfg(feature = "hopper")]
+#[doc(hidden)]
+pub mod nvrtc;
 #[cfg(all(feature = "wgpu", not(target_family = "wasm")))]
 mod wgpu;
 

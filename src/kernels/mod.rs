@@ -12,6 +12,7 @@ mod settings;
 mod table;
 #[cfg(feature = "hopper")]
 mod warp;
+mod work;
 
 use core::fmt::{self, Display};
 

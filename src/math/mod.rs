@@ -1,9 +1,10 @@
-//! What the kernels compute, apart from when and where: products of register tiles, softmax, mask, norm, reductions.
+//! What the kernels compute, apart from which cube computes it: dot products, softmax, mask, norm, reductions over the
+//! units of a row, and how elements travel between memory and registers.
 
+pub(crate) mod dot;
 pub(crate) mod layout;
 pub(crate) mod mask;
 pub(crate) mod norm;
-pub(crate) mod product;
 pub(crate) mod reduce;
 pub(crate) mod softmax;
 

@@ -1,4 +1,4 @@
-//! RMS normalisation of a row.
+//! Sums of squares and RMS normalisation of rows.
 
 use cubecl::prelude::*;
 

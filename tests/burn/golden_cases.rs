@@ -6,7 +6,7 @@ use anyhow::Result;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use diff_flash_attn::Options;
 use diff_flash_attn::burn::{composed, diff_attention};
-use golden::{Case, Computed, ComputedGradients, Operand, Runner};
+use golden::{Case, Computed, ComputedGradients, Makers, Operand, Runner};
 
 use crate::cases::{cube, values};
 
@@ -81,7 +81,11 @@ impl Burn {
             }
         });
         let output = values(output);
-        Ok(Computed { output, gradients })
+        Ok(Computed {
+            output,
+            gradients,
+            makers: Makers::One("burn"),
+        })
     }
 }
 

@@ -101,7 +101,7 @@ fn every_gradient_is_near_that_of_single_precision() {
 #[test]
 fn kernels_take_what_was_rounded() {
     if !cube().supports_dtype(DType::F16) {
-        println!("SKIPPED: the device has no f16");
+        checks::skipped("the device has no f16");
         return;
     }
     for kind in KINDS {

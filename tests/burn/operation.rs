@@ -79,7 +79,7 @@ pub(crate) fn fused_agrees_with_composed() {
 #[test]
 fn half_precision_is_the_rounding_of_single() {
     if !cube().supports_dtype(DType::F16) {
-        println!("SKIPPED: the device has no f16");
+        checks::skipped("the device has no f16");
         return;
     }
     let case = Case::default();

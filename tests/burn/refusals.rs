@@ -121,7 +121,7 @@ fn precisions_of_a_layer_that_the_device_has_not() {
         "attention: is stored as f64, expected f32, f16 or bf16"
     );
     if device.supports_dtype(DType::BF16) {
-        println!("SKIPPED: the device has bf16");
+        checks::skipped("the device has bf16");
         return;
     }
     let message = refusal(FloatDType::BF16);

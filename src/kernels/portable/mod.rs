@@ -5,13 +5,15 @@ mod candidates;
 mod direct;
 mod forward;
 mod limits;
+mod operand;
 mod product;
-mod rows;
 mod settings;
 mod stage;
 mod staged;
 mod table;
 pub(crate) mod tile;
+mod unit;
+mod weights;
 
 use super::Settings;
 use super::family::Kernels;

@@ -26,6 +26,11 @@ pub(crate) struct Tile {
 }
 
 impl Tile {
+    /// Whether streamed operands pass through shared memory.
+    pub(crate) const fn is_staged(&self) -> bool {
+        self.plane == 0
+    }
+
     pub(crate) const fn tile_rows(&self) -> usize {
         self.rows * self.units_y
     }
@@ -62,9 +67,10 @@ impl Tile {
     /// Vectors of `maps` staged chunks; a token one where operands come straight from global memory. No row follows the
     /// last of a chunk.
     pub(crate) const fn chunk_len(&self, maps: usize) -> usize {
-        match self.plane {
-            0 => maps * ((self.tile_cols() - 1) * self.chunk_pitch() + self.chunk4),
-            _ => 1,
+        if self.is_staged() {
+            maps * ((self.tile_cols() - 1) * self.chunk_pitch() + self.chunk4)
+        } else {
+            1
         }
     }
 
@@ -85,17 +91,19 @@ impl Tile {
 
     /// Loop iterations of a unit for one product `A Bᵀ` over `dim4` columns of `maps` maps.
     pub(crate) const fn product_loops(&self, dim4: usize, maps: usize) -> usize {
-        match self.plane {
-            0 => self.chunks(dim4) * (1 + self.stage_loops(maps) + self.chunk4 * maps),
-            _ => dim4,
+        if self.is_staged() {
+            self.chunks(dim4) * (1 + self.stage_loops(maps) + self.chunk4 * maps)
+        } else {
+            dim4
         }
     }
 
     /// Loop iterations of a unit for one product `W B` with `dim4` columns of B.
     pub(crate) const fn accumulate_loops(&self, dim4: usize) -> usize {
-        match self.plane {
-            0 => self.chunks(dim4) * (self.stage_loops(1) + self.tile_cols() / 4),
-            _ => self.tile_cols() / 4,
+        if self.is_staged() {
+            self.chunks(dim4) * (self.stage_loops(1) + self.tile_cols() / 4)
+        } else {
+            self.tile_cols() / 4
         }
     }
 

@@ -4,15 +4,16 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, ensure};
-use checks::catalogue::{Entry, entries, of_row};
+use checks::catalogue::{Entry, PUBLISHED, entries, of_row};
+use cuda_device::{Arch, Kernel, Recorder};
 use diff_flash_attn::lambda::{LambdaTensors, lambda_gradient_on_device, lambda_on_device};
 use diff_flash_attn::tuning::{Family, HopperSettings, MaskKind, Pass, Settings, shipped};
 use diff_flash_attn::{
-    DType, Description, Error, Options, Plan, Tensor, backward, forward, plan_backward,
+    DType, Description, Error, Mask, Options, Plan, Tensor, backward, forward, plan_backward,
     plan_forward,
 };
 
-use crate::{Arch, Item, Kernel, Recorder};
+use crate::Item;
 
 /// What every device has for a cube, in bytes.
 const PORTABLE_SHARED_MEMORY: usize = 32 << 10;
@@ -26,7 +27,7 @@ pub fn items(arch: Arch) -> Result<Vec<Item>> {
     let recorder = Recorder::new(arch)?;
     let mut seen = HashSet::new();
     let mut items = Vec::new();
-    for call in calls() {
+    for call in calls().filter(|call| call.is_for(arch)) {
         let launches = call.launches(&recorder);
         for launch in launches.with_context(|| format!("{} on {arch}", call.entry))? {
             if seen.insert(launch.kernel.id().stable_hash()) {
@@ -103,6 +104,19 @@ impl Launch {
 }
 
 impl Call {
+    /// Whether its kernels differ there from those elsewhere: the portable ones' source is the same everywhere, so all of them
+    /// are compiled for the oldest architecture and for Hopper, on others the greatest of published models.
+    fn is_for(&self, arch: Arch) -> bool {
+        let Entry {
+            problem, offset, ..
+        } = self.entry;
+        let published = PUBLISHED.contains(&[problem.head_dim, problem.value_dim]);
+        let full = problem.maps == 2 && problem.mask == Mask::Causal && problem.norm.is_some();
+        let everywhere = published && full && offset == 0;
+        let all = matches!(arch, Arch::Sm80 | Arch::Sm90a);
+        all || everywhere || self.entry.family != Family::Portable
+    }
+
     /// The kernels of the call's family, with those of none where it is the portable one: inference first, then a training
     /// step, then λ. None where the device is not for the family.
     fn launches(&self, recorder: &Recorder) -> Result<Vec<Launch>> {

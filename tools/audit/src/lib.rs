@@ -1,7 +1,7 @@
 //! What the CUDA compiler makes of every kernel that the library launches, on a machine with no GPU.
 //!
 //! The way of a kernel through this crate:
-//! 1. A [`Recorder`] pretends to be a device of an [`Arch`] (see [`pretend`]); the library's public functions run on it
+//! 1. A [`Recorder`](cuda_device::Recorder) pretends to be a device of an [`Arch`]; the library's public functions run on it
 //!    and it keeps the kernels they launch. So what is audited is what a user of the library would launch, settings included.
 //! 2. [`source::emit`] writes each kernel as CUDA C++, with the compiler of CubeCL's CUDA runtime.
 //! 3. [`Nvrtc`] compiles that to PTX and machine code and reports registers, local memory and spills: [`Resources`].
@@ -10,27 +10,17 @@
 //! CubeCL hands a GPU's driver PTX, so the machine code that runs is made by the driver's own assembler. To know what
 //! that one does, use an NVRTC of the same CUDA version as the driver.
 
-pub mod arch;
 pub mod catalogue;
-pub mod nvrtc;
-pub mod pretend;
-pub mod recorder;
 pub mod report;
 pub mod resources;
 pub mod sass;
-pub mod source;
 
-pub use arch::Arch;
-pub use nvrtc::Nvrtc;
-pub use pretend::Kernel;
-pub use recorder::Recorder;
 pub use report::Report;
 pub use resources::Resources;
 pub use sass::Overlap;
 
 use anyhow::Result;
-
-use crate::source::Source;
+use cuda_device::{Arch, Kernel, Nvrtc, Source, source};
 
 /// A kernel to audit.
 pub struct Item {
@@ -38,7 +28,7 @@ pub struct Item {
     pub kernel: Kernel,
     /// What it was launched for, in words that tell it from its siblings: the settings, the problem.
     pub settings: String,
-    /// The architecture to compile for: that of the [`Recorder`] it was launched on.
+    /// The architecture to compile for: that of the recorder it was launched on.
     pub arch: Arch,
     /// Whether its exponentials are to be computed while products run.
     pub overlaps: bool,
@@ -144,7 +134,7 @@ struct Compiled {
 }
 
 fn compile(source: &str, arch: Arch, nvrtc: &Nvrtc) -> Result<Compiled> {
-    let compiled = nvrtc.compile(source, &arch.to_string())?;
+    let compiled = nvrtc.compile(source, arch)?;
     Ok(Compiled {
         needs: Resources::parse(&compiled.log)?,
         overlap: Overlap::parse(&compiled.machine_code)?,

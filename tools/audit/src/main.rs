@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use audit::{Arch, Item, Nvrtc, Report, catalogue};
+use audit::{Item, Report, catalogue};
 use clap::Parser;
+use cuda_device::{Arch, Nvrtc};
 use indicatif::{ParallelProgressIterator, ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
@@ -39,7 +40,7 @@ struct Arguments {
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let nvrtc = Nvrtc::open(&arguments.cuda).context(HELP)?;
-    let items = items(&arguments)?;
+    let items = items(&arguments, &nvrtc)?;
     let report = compile(&items, &nvrtc)?;
     if let Some(folder) = &arguments.source {
         report.write_sources(folder)?;
@@ -61,13 +62,14 @@ no CUDA compiler; it needs no GPU and comes from PyPI:
 python3 -m pip install --no-deps --target target/cuda-wheels 'nvidia-cuda-nvrtc-cu12==12.9.*' \\
     'nvidia-cuda-runtime-cu12==12.9.*' 'nvidia-cuda-cccl-cu12==12.9.*'";
 
-fn items(arguments: &Arguments) -> Result<Vec<Item>> {
+fn items(arguments: &Arguments, nvrtc: &Nvrtc) -> Result<Vec<Item>> {
     let chosen = &arguments.arch;
     let archs = Arch::ALL
         .into_iter()
         .filter(|arch| chosen.is_empty() || chosen.contains(arch));
     let mut items = Vec::new();
     for arch in archs {
+        nvrtc.check(arch)?;
         items.extend(catalogue::items(arch)?);
     }
     items.retain(|item| item.matches(&arguments.filter));

@@ -19,7 +19,7 @@ const DIMS: [[usize; 2]; 9] = [
 ];
 
 /// Those of published models.
-const PUBLISHED: [[usize; 2]; 3] = [[64, 128], [128, 128], [128, 256]];
+pub const PUBLISHED: [[usize; 2]; 3] = [[64, 128], [128, 128], [128, 256]];
 
 const DTYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 

@@ -39,7 +39,7 @@ pub fn supports(client: &Client, dtype: DType) -> bool {
     match forward(client, &inputs, &Options::default()) {
         Ok(_) => true,
         Err(reason) => {
-            println!("SKIPPED {dtype}: {reason}");
+            crate::skipped(format_args!("{dtype}: {reason}"));
             false
         }
     }

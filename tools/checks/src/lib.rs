@@ -9,6 +9,17 @@ pub mod rounding;
 pub mod selection;
 pub mod tolerance;
 
+use std::fmt::Display;
+use std::io::Write;
+
+/// Says what a test leaves out, and why; on the terminal, though the test passes.
+pub fn skipped(reason: impl Display) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("test");
+    // Not `eprintln`, which a test program keeps to itself.
+    let _ = writeln!(std::io::stderr(), "SKIPPED in {test}: {reason}");
+}
+
 /// A value with something changed: for settings that can only be made whole.
 pub fn changed<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
     change(&mut value);

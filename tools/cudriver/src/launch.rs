@@ -7,10 +7,12 @@ use std::sync::Arc;
 use cudarc::driver::sys::{CUfunction, CUresult, CUstream};
 use ptxsim::{Arg, Error, Launch};
 
-use crate::driver::{Driver, Status, call, explain};
-use crate::module::Function;
+use crate::device::current;
+use crate::driver::{Driver, Function, call, explain};
+use crate::raw::Status;
+use crate::settings::Launched;
 
-/// Runs the kernel to its end.
+/// Runs the kernel to its end, if kernels run.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuLaunchKernel(
     function: CUfunction,
@@ -21,7 +23,7 @@ unsafe extern "C" fn cuLaunchKernel(
     block_y: c_uint,
     block_z: c_uint,
     shared: c_uint,
-    _stream: CUstream,
+    stream: CUstream,
     parameters: *mut *mut c_void,
     _extra: *mut *mut c_void,
 ) -> CUresult {
@@ -30,18 +32,33 @@ unsafe extern "C" fn cuLaunchKernel(
             shared: shared as usize,
             ..Launch::new([grid_x, grid_y, grid_z], [block_x, block_y, block_z])
         };
-        let function = driver.function(function)?;
-        if launch.shared > function.shared {
+        let found = driver.function(function)?;
+        if launch.shared > found.shared {
             return Err(CUresult::CUDA_ERROR_INVALID_VALUE);
         }
+        let (module, name) = (Arc::clone(&found.module), found.name.clone());
+        driver.record(|| launched(&name, &launch, stream))?;
+        if !driver.settings.run {
+            return Ok(());
+        }
         // SAFETY: the caller's pointers to as many arguments as the kernel has parameters.
-        let arguments = unsafe { arguments(function, parameters) }?;
-        let (module, name) = (Arc::clone(&function.module), function.name.clone());
+        let arguments = unsafe { arguments(driver.function(function)?, parameters) }?;
         let result = driver.device.launch(&module, &name, &launch, &arguments);
         result
             .map(drop)
             .or_else(|error| driver.failed(&name, &error))
     })
+}
+
+fn launched(kernel: &str, launch: &Launch, stream: CUstream) -> Launched {
+    Launched {
+        device: current(),
+        stream: stream.addr(),
+        kernel: kernel.into(),
+        grid: launch.grid,
+        block: launch.block,
+        shared: launch.shared,
+    }
 }
 
 /// Copies of the arguments, as long as the kernel's parameters.

@@ -1,8 +1,8 @@
 //! A CUDA driver for machines without a GPU: the functions of `libcuda` that CubeCL's CUDA runtime calls, on a PTX
 //! simulator in place of a GPU.
 //!
-//! A program that finds this library where it looks for `libcuda.so` sees one device of compute capability 9.0. All of
-//! the program runs as it would with a GPU: the runtime's memory pools and streams, NVRTC, tensor maps, launches.
+//! A program that finds this library where it looks for `libcuda.so` sees one device of compute capability 9.0, or what
+//! [`Settings`] say in its environment: others, several, devices that do nothing. All of the program runs as it would with a GPU: the runtime's memory pools and streams, NVRTC, tensor maps, launches.
 //!
 //! - What a call asks for is done when it returns; streams and events only keep up appearances.
 //! - The driver's own rules are kept: shared memory must be asked for, tensor maps be encodable, addresses be known. A
@@ -20,4 +20,8 @@ mod launch;
 mod memory;
 mod module;
 mod order;
+mod raw;
+mod settings;
 mod tensor_map;
+
+pub use settings::{Launched, Settings};

@@ -7,8 +7,8 @@ use std::slice;
 use cudarc::driver::sys::{CUDA_MEMCPY2D, CUdeviceptr, CUmemorytype, CUresult, CUstream};
 use ptxsim::Buffer;
 
-use crate::device::put;
-use crate::driver::{Driver, Status, call};
+use crate::driver::{Driver, call};
+use crate::raw::{Status, put};
 
 const INVALID: CUresult = CUresult::CUDA_ERROR_INVALID_VALUE;
 

@@ -7,25 +7,11 @@ use std::sync::Arc;
 use cudarc::driver::sys::{CUfunction, CUfunction_attribute as Attribute, CUmodule, CUresult};
 use ptxsim::Module;
 
-use crate::device::put;
-use crate::driver::{Driver, call, explain};
+use crate::driver::{Function, call, explain};
+use crate::raw::put;
 
 /// Dynamic shared memory that a function has without asking.
 const SHARED: usize = 48 << 10;
-
-/// The most it may ask for.
-const MOST_SHARED: usize = 227 << 10;
-
-/// A module that is loaded.
-pub(crate) type Loaded = Arc<Module>;
-
-/// A kernel of a module.
-pub(crate) struct Function {
-    pub(crate) module: Loaded,
-    pub(crate) name: String,
-    /// Dynamic shared memory that a launch may have.
-    pub(crate) shared: usize,
-}
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuModuleLoadData(module: *mut CUmodule, image: *const c_void) -> CUresult {
@@ -40,6 +26,9 @@ unsafe extern "C" fn cuModuleLoadData(module: *mut CUmodule, image: *const c_voi
             explain("PTX that the simulator does not know", error);
             CUresult::CUDA_ERROR_INVALID_PTX
         })?;
+        if !loaded.runs_on(driver.settings.compute_capability) {
+            return Err(CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU);
+        }
         let new = driver.handle();
         driver.modules.insert(new, Arc::new(loaded));
         // SAFETY: the caller's pointer, as `cuda.h` asks for.
@@ -96,21 +85,15 @@ extern "C" fn cuFuncSetAttribute(
 ) -> CUresult {
     let dynamic_shared = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as c_uint;
     call(|driver| {
+        let most = driver.settings.shared_memory;
         let function = driver.function(function)?;
         if attribute != dynamic_shared {
             return Err(CUresult::CUDA_ERROR_NOT_SUPPORTED);
         }
         match usize::try_from(value) {
-            Ok(bytes) if bytes <= MOST_SHARED => function.shared = bytes.max(SHARED),
+            Ok(bytes) if bytes <= most => function.shared = bytes.max(SHARED),
             _ => return Err(CUresult::CUDA_ERROR_INVALID_VALUE),
         }
         Ok(())
     })
-}
-
-impl Driver {
-    pub(crate) fn function(&mut self, function: CUfunction) -> Result<&mut Function, CUresult> {
-        let found = self.functions.get_mut(&function.addr());
-        found.ok_or(CUresult::CUDA_ERROR_INVALID_HANDLE)
-    }
 }

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use cudarc::driver::sys::{CUevent, CUresult, CUstream};
 
-use crate::device::put;
 use crate::driver::{Driver, call};
+use crate::raw::put;
 
 const INVALID: CUresult = CUresult::CUDA_ERROR_INVALID_HANDLE;
 

@@ -10,8 +10,8 @@ use cudarc::driver::sys::{
 };
 use ptxsim::{Swizzle, TensorMap, Ty};
 
-use crate::device::put;
 use crate::driver::{call, explain};
+use crate::raw::put;
 
 const INVALID: CUresult = CUresult::CUDA_ERROR_INVALID_VALUE;
 const UNSUPPORTED: CUresult = CUresult::CUDA_ERROR_NOT_SUPPORTED;

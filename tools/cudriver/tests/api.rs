@@ -8,6 +8,7 @@ use libloading::Library;
 
 const SUCCESS: c_int = 0;
 const INVALID_VALUE: c_int = 1;
+const NO_BINARY_FOR_GPU: c_int = 209;
 const INVALID_PTX: c_int = 218;
 const INVALID_HANDLE: c_int = 400;
 const NOT_FOUND: c_int = 500;
@@ -164,6 +165,8 @@ fn kernels_run_and_fail_as_on_a_gpu() {
     assert_eq!(missing, Err(NOT_FOUND));
     let unknown = driver.kernel(c".version 8.0\n.target sm_90a\nnonsense", c"increment");
     assert_eq!(unknown, Err(INVALID_PTX));
+    let later = driver.kernel(c".version 8.7\n.target sm_120a\n", c"increment");
+    assert_eq!(later, Err(NO_BINARY_FOR_GPU));
     assert_eq!(
         driver.launch(ptr::null_mut(), 1, 0, numbers),
         Err(INVALID_HANDLE)

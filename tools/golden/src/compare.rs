@@ -5,6 +5,7 @@ use diff_flash_attn::reference;
 use serde::Serialize;
 
 use crate::case::{Case, Lambda, Vectors, sigmoid};
+use crate::makers::Makers;
 use crate::run::{Computed, ComputedGradients, Runner};
 
 /// One tensor of one case.
@@ -14,6 +15,9 @@ pub struct Row {
     pub case: String,
     /// Name of the tensor in the file.
     pub tensor: &'static str,
+    /// Who computed it: a family of kernels, `passes` for sums on the device, `host` for what is derived from them,
+    /// `reference`.
+    pub kernel: String,
     /// `max |ours − theirs|`.
     pub max_abs: f64,
     /// `‖ours − theirs‖ / ‖theirs‖`, Euclidean.
@@ -25,7 +29,12 @@ impl Row {
     ///
     /// # Errors
     /// If they have not as many elements.
-    pub fn new(case: &str, tensor: &'static str, ours: &[f64], theirs: &[f64]) -> Result<Self> {
+    pub fn new(
+        case: &str,
+        (tensor, makers): (&'static str, &Makers),
+        ours: &[f64],
+        theirs: &[f64],
+    ) -> Result<Self> {
         let (got, expected) = (ours.len(), theirs.len());
         ensure!(
             got == expected,
@@ -45,6 +54,7 @@ impl Row {
         Ok(Self {
             case: case.to_owned(),
             tensor,
+            kernel: makers.name(tensor),
             max_abs,
             relative,
         })
@@ -68,7 +78,8 @@ pub fn check(case: &Case, runner: &mut dyn Runner) -> Result<Vec<Row>> {
 pub fn compare(case: &Case, computed: &Computed) -> Result<Vec<Row>> {
     let rows = case.expected.iter().map(|expected| {
         let ours = computed_tensor(case, computed, expected.tensor)?;
-        Row::new(&case.name, expected.tensor, &ours, &expected.values)
+        let tensor = (expected.tensor, &computed.makers);
+        Row::new(&case.name, tensor, &ours, &expected.values)
     });
     rows.collect()
 }

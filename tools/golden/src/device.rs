@@ -3,11 +3,13 @@
 use anyhow::{Context, Result};
 use cubecl::prelude::Client;
 use diff_flash_attn::{
-    DType, Gradients, Inputs, Options, Saved, Tensor, backward_into, device, forward,
+    DType, Gradients, Inputs, Options, Plan, Saved, Tensor, backward_into, device, forward,
+    plan_backward_into, plan_forward,
 };
 
 use crate::case::Case;
 use crate::layout::Operand;
+use crate::makers::Makers;
 use crate::run::{Computed, ComputedGradients, Runner};
 
 /// The library's kernels on a device.
@@ -55,13 +57,13 @@ impl Device {
         Ok(values.into_iter().map(f64::from).collect())
     }
 
-    /// Gradients in the file's order.
+    /// Gradients in the file's order, and what was launched for them.
     fn backward(
         &self,
         case: &Case,
         (inputs, saved, options): (&Inputs, &Saved, &Options),
         grad_output: &[f64],
-    ) -> Result<ComputedGradients> {
+    ) -> Result<(ComputedGradients, Plan)> {
         let grad_output = self.upload(self.dtype, &case.output_shape(), grad_output)?;
         let empty = |operand: &Operand| Tensor::empty(&self.client, self.dtype, &operand.shape);
         let single = |shape: &[usize]| Tensor::empty(&self.client, DType::F32, shape);
@@ -75,21 +77,17 @@ impl Device {
         )
         .with_lambda(lambda.clone())
         .with_gamma(gamma.clone());
-        backward_into(
-            &self.client,
-            inputs,
-            saved,
-            &grad_output,
-            options,
-            &gradients,
-        )?;
-        Ok(ComputedGradients {
+        let client = &self.client;
+        let plan = plan_backward_into(client, inputs, saved, &grad_output, options, &gradients)?;
+        backward_into(client, inputs, saved, &grad_output, options, &gradients)?;
+        let computed = ComputedGradients {
             query: self.read(&query)?,
             key: self.read(&key)?,
             value: self.read(&value)?,
             lambda: self.read(&lambda)?,
             gamma: gamma.map(|gamma| self.read(&gamma)).transpose()?,
-        })
+        };
+        Ok((computed, plan))
     }
 }
 
@@ -100,6 +98,7 @@ impl Runner for Device {
             .with_mask(case.problem.mask)
             .with_norm(case.problem.norm)
             .with_save_for_backward(case.grad_output.is_some());
+        let makers = Makers::of(&plan_forward(&self.client, &inputs, &options)?);
         let result = forward(&self.client, &inputs, &options)?;
         let backward = |grad_output: &Vec<f64>| {
             let saved = result
@@ -109,9 +108,14 @@ impl Runner for Device {
             self.backward(case, (&inputs, saved, &options), grad_output)
         };
         let gradients = case.grad_output.as_ref().map(backward).transpose()?;
+        let (gradients, makers) = match gradients {
+            Some((gradients, plan)) => (Some(gradients), makers.and(&plan)),
+            None => (None, makers),
+        };
         Ok(Computed {
             output: self.read(&result.output)?,
             gradients,
+            makers,
         })
     }
 }

@@ -41,6 +41,7 @@ mod compare;
 mod device;
 mod file;
 mod layout;
+mod makers;
 mod run;
 
 pub use case::{Case, Expected, Lambda, Vectors};
@@ -48,4 +49,5 @@ pub use compare::{Row, check, compare};
 pub use device::Device;
 pub use file::find;
 pub use layout::{Layout, Operand};
+pub use makers::Makers;
 pub use run::{Computed, ComputedGradients, Reference, Rounded, Runner};

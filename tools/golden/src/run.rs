@@ -5,6 +5,7 @@ use diff_flash_attn::{DType, reference};
 use half::{bf16, f16};
 
 use crate::case::Case;
+use crate::makers::Makers;
 
 /// An implementation that is compared with golden cases.
 pub trait Runner {
@@ -22,6 +23,8 @@ pub struct Computed {
     pub output: Vec<f64>,
     /// Present if the case has the gradient of the output.
     pub gradients: Option<ComputedGradients>,
+    /// Who computed it.
+    pub makers: Makers,
 }
 
 /// Gradients of the inputs, each in its input's layout in the file.
@@ -58,7 +61,11 @@ impl Runner for Reference {
             })
         };
         let gradients = case.grad_output.as_ref().map(backward).transpose()?;
-        Ok(Computed { output, gradients })
+        Ok(Computed {
+            output,
+            gradients,
+            makers: Makers::One("reference"),
+        })
     }
 }
 

@@ -10,8 +10,8 @@ use crate::tensor_map::TensorMap;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-/// Shared memory of a CTA on sm_90.
-const SHARED_LIMIT: usize = 227 * 1024;
+/// The most shared memory of a CTA, on sm_90.
+const SHARED_MEMORY: usize = 227 * 1024;
 
 /// A number that can be copied to and from a device.
 pub trait Element: Copy {
@@ -37,16 +37,32 @@ macro_rules! elements {
 elements!(u8, u16, u32, i32, u64, i64, f32, f64, f16, bf16);
 
 /// Global memory and tensor maps.
-#[derive(Default)]
 pub struct Device {
     memory: GlobalMem,
     maps: Vec<TensorMap>,
+    /// The most that a CTA can have.
+    shared_memory: usize,
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Device {
-    /// A device with nothing on it.
+    /// A device with nothing on it. A CTA can have as much shared memory as on sm_90.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_shared_memory(SHARED_MEMORY)
+    }
+
+    /// The same with so many bytes of shared memory for a CTA at most.
+    pub fn with_shared_memory(bytes: usize) -> Self {
+        Self {
+            memory: GlobalMem::default(),
+            maps: Vec::new(),
+            shared_memory: bytes,
+        }
     }
 
     /// Memory that holds no numbers: every float in it is a NaN.
@@ -185,7 +201,7 @@ impl Device {
             maps: &self.maps,
             params: &params,
             cluster: cluster(kernel, launch)?,
-            shared_bytes: shared_bytes(kernel, launch)?,
+            shared_bytes: shared_bytes(kernel, launch, self.shared_memory)?,
             local_bytes: kernel.local_bytes,
             watch,
             launch,
@@ -277,15 +293,15 @@ fn check_block(kernel: &Kernel, launch: &Launch) -> Result<()> {
     }
 }
 
-fn shared_bytes(kernel: &Kernel, launch: &Launch) -> Result<usize> {
+fn shared_bytes(kernel: &Kernel, launch: &Launch, most: usize) -> Result<usize> {
     let start = match launch.shared > 0 || kernel.uses_dynamic_shared {
         true => kernel.dynamic_offset(),
         false => kernel.static_shared,
     };
     match start + launch.shared {
-        bytes if bytes > SHARED_LIMIT => {
-            Err(Error::usage(format!("{bytes} bytes of shared memory")))
-        }
+        bytes if bytes > most => Err(Error::usage(format!(
+            "{bytes} bytes of shared memory, a CTA has {most}"
+        ))),
         bytes => Ok(bytes),
     }
 }

@@ -14,6 +14,7 @@ mod mem;
 mod module;
 mod ptx;
 mod reduction;
+mod target;
 mod tensor_map;
 mod ty;
 

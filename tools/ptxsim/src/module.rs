@@ -4,10 +4,12 @@ use crate::decode;
 use crate::error::{Error, Result};
 use crate::ir::Code;
 use crate::ptx::{self, Kernel};
+use crate::target::Target;
 
 /// Decoded PTX.
 pub struct Module {
     kernels: Vec<(Kernel, Code)>,
+    target: Option<Target>,
     pub(crate) data: Vec<u8>,
     pub(crate) source: String,
 }
@@ -16,22 +18,29 @@ impl Module {
     /// Parses and decodes PTX.
     ///
     /// # Errors
-    /// On the first line that is not understood; nothing that could change a result is ignored.
+    /// On the first line that is not understood, or that the target does not have; nothing that could change a result is ignored.
     pub fn load(source: &str) -> Result<Self> {
         let load = || {
             let text = ptx::parse(source)?;
             let kernels = text.kernels.into_iter();
             let kernels = kernels.map(|kernel| {
-                let code = decode::decode(&kernel)?;
+                let code = decode::decode(&kernel, text.target)?;
                 Ok((kernel, code))
             });
             Ok(Self {
                 kernels: kernels.collect::<Result<_>>()?,
+                target: text.target,
                 data: text.data,
                 source: source.into(),
             })
         };
         load().map_err(|error: Error| error.quote(source))
+    }
+
+    /// Whether a GPU of this compute capability, as one number (90 is 9.0), would take it.
+    pub fn runs_on(&self, compute_capability: u32) -> bool {
+        let target = self.target;
+        target.is_none_or(|target| target.runs_on(compute_capability))
     }
 
     /// Names of the kernels.

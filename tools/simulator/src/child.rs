@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
-use audit::Nvrtc;
+use cuda_device::Nvrtc;
+use cudriver::Settings;
 
 use crate::environment::Environment;
 
@@ -24,12 +25,20 @@ pub fn has_driver() -> bool {
 /// # Panics
 /// If the test fails.
 pub fn with_driver(name: &str, test: impl FnOnce()) {
+    with_devices(name, Settings::default(), test);
+}
+
+/// The same with these devices.
+///
+/// # Panics
+/// If the test fails.
+pub fn with_devices(name: &str, settings: Settings, test: impl FnOnce()) {
     if has_driver() {
         return test();
     }
     let folder = tempfile::tempdir().unwrap();
     if let Some(environment) = environment(folder.path()) {
-        again(name, &environment).unwrap();
+        again(name, &environment.with_settings(settings)).unwrap();
     }
 }
 

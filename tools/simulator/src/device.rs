@@ -1,11 +1,11 @@
 //! The device, as CubeCL sees it.
 
 use anyhow::{Result, anyhow, bail};
-use audit::pretend::{self, Behaviour};
-use audit::{Arch, Kernel, Nvrtc};
 use cubecl_core::prelude::{Client, CubeCount};
 use cubecl_server::memory_management::ManagedMemoryHandle;
 use cubecl_server::server::{CopyDescriptor, KernelArguments};
+use cuda_device::pretend::{self, Behaviour};
+use cuda_device::{Arch, Kernel, Nvrtc};
 
 use crate::memory::Memory;
 use crate::runner::Runner;
@@ -35,7 +35,7 @@ impl Simulator {
     ) -> Result<Self> {
         let simulating = Simulating {
             runner: Runner::new(arch, nvrtc, Box::new(change)),
-            memory: Memory::default(),
+            memory: Memory::new(arch.shared_memory()),
             failure: None,
         };
         let client = pretend::client(arch, simulating)?;

@@ -1,15 +1,29 @@
 //! Where a program looks for CUDA, so that it finds the simulated driver.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
-use audit::Nvrtc;
+use cuda_device::{Arch, Nvrtc};
+use cudriver::Settings;
 
 /// Environment variables of a program that is to run on the simulated driver.
 pub struct Environment {
     libraries: PathBuf,
     toolkit: PathBuf,
+    settings: Settings,
+}
+
+/// What the driver shows of the card that stands for an architecture.
+pub fn settings(arch: Arch) -> Settings {
+    let gpu = arch.gpu();
+    Settings {
+        compute_capability: gpu.compute_capability,
+        multiprocessors: gpu.multiprocessors,
+        shared_memory: gpu.shared_memory,
+        ..Settings::default()
+    }
 }
 
 impl Environment {
@@ -34,21 +48,31 @@ impl Environment {
         for folder in nvrtc.headers() {
             link_all(folder, &headers)?;
         }
-        Ok(Self { libraries, toolkit })
+        Ok(Self {
+            libraries,
+            toolkit,
+            settings: Settings::default(),
+        })
+    }
+
+    /// The same with these devices.
+    #[must_use]
+    pub fn with_settings(self, settings: Settings) -> Self {
+        Self { settings, ..self }
     }
 
     /// Names and values; libraries are looked for where they were before, too.
-    pub fn variables(&self) -> [(&'static str, std::ffi::OsString); 2] {
+    pub fn variables(&self) -> Vec<(&'static str, OsString)> {
         let before = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         let mut libraries = self.libraries.clone().into_os_string();
         if !before.is_empty() {
             libraries.push(":");
             libraries.push(before);
         }
-        [
-            ("LD_LIBRARY_PATH", libraries),
-            ("CUDA_PATH", self.toolkit.clone().into()),
-        ]
+        let mut variables = self.settings.variables();
+        variables.push(("LD_LIBRARY_PATH", libraries));
+        variables.push(("CUDA_PATH", self.toolkit.clone().into()));
+        variables
     }
 }
 

@@ -11,7 +11,8 @@
 //! without contents hold NaNs.
 //!
 //! A whole program, CubeCL's CUDA runtime included, runs on the simulated driver of `tools/cudriver` instead, in one
-//! order: [`Environment`] is what such a program has to find, [`with_driver`] a test in it.
+//! order: [`Environment`] is what such a program has to find, [`with_driver`] a test in it. [`Settings`] say what devices it
+//! shows, and whether launches run or are only recorded.
 
 mod arguments;
 #[cfg(target_os = "linux")]
@@ -23,7 +24,9 @@ mod memory;
 mod runner;
 
 #[cfg(target_os = "linux")]
-pub use child::{environment, has_driver, with_driver};
+pub use child::{environment, has_driver, with_devices, with_driver};
+#[cfg(target_os = "linux")]
+pub use cudriver::{Launched, Settings};
 pub use device::Simulator;
 #[cfg(target_os = "linux")]
-pub use environment::Environment;
+pub use environment::{Environment, settings};

@@ -8,13 +8,20 @@ use cubecl_server::server::{BufferBinding, CopyDescriptor};
 use ptxsim::{Buffer, Device};
 
 /// Global memory. Buffers live as long as it does.
-#[derive(Default)]
 pub(crate) struct Memory {
     pub device: Device,
     buffers: HashMap<ManagedMemoryId, Buffer>,
 }
 
 impl Memory {
+    /// Of a device whose CTAs can have so many bytes of shared memory.
+    pub fn new(shared_memory: usize) -> Self {
+        Self {
+            device: Device::with_shared_memory(shared_memory),
+            buffers: HashMap::new(),
+        }
+    }
+
     pub fn allocate(&mut self, id: ManagedMemoryId, bytes: usize) {
         let buffer = self.device.alloc(bytes);
         self.buffers.insert(id, buffer);

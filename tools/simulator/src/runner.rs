@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
-use audit::source::{Source, emit};
-use audit::{Arch, Kernel, Nvrtc};
 use cubecl_server::server::KernelArguments;
+use cuda_device::source::{Source, emit};
+use cuda_device::{Arch, Kernel, Nvrtc};
 use ptxsim::{Launch, Module};
 
 use crate::arguments::arguments;
@@ -60,7 +60,7 @@ impl Runner {
 
     fn compile(&self, kernel: &Kernel) -> Result<(Source, Module)> {
         let source = emit(&**kernel, self.arch)?;
-        let ptx = self.nvrtc.ptx(&source.text, self.arch.virtual_name())?;
+        let ptx = self.nvrtc.ptx(&source.text, self.arch)?;
         let ptx = (self.change)(ptx);
         let module = Module::load(&ptx).context("PTX that the simulator does not know")?;
         Ok((source, module))

@@ -30,6 +30,7 @@ pub(crate) fn table(rows: &[Row], allowed: &[f64]) -> Table {
     table.set_header([
         "case",
         "tensor",
+        "kernel",
         "largest error",
         "relative error",
         "allowed",
@@ -44,13 +45,14 @@ pub(crate) fn table(rows: &[Row], allowed: &[f64]) -> Table {
         table.add_row([
             row.case.clone(),
             row.tensor.to_owned(),
+            row.kernel.clone(),
             format!("{:.2e}", row.max_abs),
             format!("{:.2e}", row.relative),
             format!("{allowed:.1e}"),
             verdict.to_owned(),
         ]);
     }
-    right_align(&mut table, 2..5);
+    right_align(&mut table, 3..6);
     table
 }
 

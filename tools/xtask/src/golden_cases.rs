@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use audit::{Arch, Nvrtc};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use cuda_device::{Arch, Nvrtc};
 use diff_flash_attn::Client;
 use golden::{Case, Device, Reference, Rounded, Row, Runner};
 use simulator::Simulator;
@@ -21,6 +21,9 @@ pub(crate) struct Options {
     /// What computes.
     #[arg(long, value_enum, default_value_t = Computer::Wgpu)]
     device: Computer,
+    /// The GPU that is simulated, with its limits and the kernels that are for it [default: sm_90a]
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
     /// How the device stores tensors; the reference is always f64.
     #[arg(long, value_enum, default_value_t = Storage::F32)]
     dtype: Storage,
@@ -39,7 +42,7 @@ enum Computer {
     Wgpu,
     /// The first CUDA device.
     Cuda,
-    /// The kernels for compute capability 9.0 in the PTX simulator, no GPU needed. NVIDIA's compiler is fetched if need be.
+    /// CUDA kernels in the PTX simulator, no GPU needed. NVIDIA's compiler is fetched if need be.
     Ptxsim,
     /// The f64 reference on the CPU.
     Reference,
@@ -62,9 +65,14 @@ impl Options {
     }
 
     fn runner(&self) -> Result<Box<dyn Runner>> {
+        let simulates = matches!(self.device, Computer::Ptxsim);
+        ensure!(
+            simulates || self.arch.is_none(),
+            "--arch is for --device ptxsim"
+        );
         let client = match (self.backend(), self.device) {
             (Some(backend), _) => backend.client()?,
-            (None, Computer::Ptxsim) => simulated()?,
+            (None, Computer::Ptxsim) => simulated(self.arch.unwrap_or(Arch::Sm90a))?,
             (None, _) => {
                 println!("f64 reference");
                 return Ok(Box::new(Reference));
@@ -77,9 +85,10 @@ impl Options {
 }
 
 /// A client of a simulated GPU.
-fn simulated() -> Result<Client> {
+fn simulated(arch: Arch) -> Result<Client> {
     let nvrtc = Nvrtc::open(&setup::cuda_wheels()?)?;
-    let simulator = Simulator::new(Arch::Sm90a, nvrtc)?;
+    nvrtc.check(arch)?;
+    let simulator = Simulator::new(arch, nvrtc)?;
     Ok(simulator.client().clone())
 }
 
@@ -101,7 +110,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(errors::all_within(&rows, &allowed))
 }
 
-/// Writes `[{"case", "tensor", "max_abs", "relative"}]`.
+/// Writes `[{"case", "tensor", "kernel", "max_abs", "relative"}]`.
 fn write(rows: &[Row], path: &Path) -> Result<()> {
     let cannot = || format!("cannot write {}", path.display());
     serde_json::to_writer_pretty(File::create(path).with_context(cannot)?, rows)

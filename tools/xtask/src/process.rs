@@ -1,6 +1,6 @@
-//! Child processes: quiet unless they fail, or streamed line by line.
+//! Child processes: quiet unless they fail, or with all that they print.
 
-use std::io::{BufRead, BufReader};
+use std::io::Read;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -31,16 +31,16 @@ pub(crate) fn succeeds(program: &str, args: &[&str]) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// Runs to the end, handing every line of its standard output to `line`. Whether it says success.
-pub(crate) fn stream(command: &mut Command, mut line: impl FnMut(&str)) -> Result<bool> {
-    let child = command.stdout(Stdio::piped()).spawn();
+/// Runs to the end. Whether it says success, and everything that it printed.
+pub(crate) fn captured(mut command: Command) -> Result<(bool, String)> {
+    let (mut reader, writer) = std::io::pipe()?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone()?);
+    let child = command.stderr(writer).spawn();
     let mut child = child.with_context(|| format!("cannot start {command:?}"))?;
-    let stdout = child
-        .stdout
-        .take()
-        .context("the child has no standard output")?;
-    for text in BufReader::new(stdout).split(b'\n') {
-        line(&String::from_utf8_lossy(&text?));
-    }
-    Ok(child.wait()?.success())
+    // Or the pipe would never end.
+    drop(command);
+    let mut text = vec![];
+    reader.read_to_end(&mut text)?;
+    let success = child.wait()?.success();
+    Ok((success, String::from_utf8_lossy(&text).into_owned()))
 }

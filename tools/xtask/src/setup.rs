@@ -5,4 +5,4 @@ mod vulkan;
 mod wheels;
 
 pub(crate) use vulkan::{SwiftShader, swiftshader, vulkan};
-pub(crate) use wheels::cuda_wheels;
+pub(crate) use wheels::{Cuda, cuda_wheels, wheels};

@@ -53,7 +53,13 @@ fn golden_cases_agree_on_the_device() {
             .keys()
             .cloned()
             .collect();
-        assert_eq!(fields, ["case", "max_abs", "relative", "tensor"]);
+        assert_eq!(fields, ["case", "kernel", "max_abs", "relative", "tensor"]);
+        let kernel = match row["tensor"].as_str().expect("a name") {
+            "y" | "dq" | "dk" | "dv" => "portable",
+            "dgamma" => "passes",
+            _ => "host",
+        };
+        assert_eq!(row["kernel"], kernel, "{row}");
         assert!(
             row["relative"].as_f64().is_some_and(|error| error < 1e-5),
             "{row}"

@@ -1,10 +1,10 @@
 //! Backward, first pass: the gradient through the norm, and the statistics of every query row.
-//!
-//! Statistics are `[planes, B, H, Nq]` in `f32`: log-sum-exp of each map, δ of each map, and with two maps λ.
 
 use cubecl::prelude::*;
 
+use super::planes::{Differential, Statistics};
 use super::shape::RowsShape;
+use crate::kernels::work::{Order, Span, Work};
 use crate::math::F4;
 use crate::math::layout::{Strides, gamma4, load4, store4};
 use crate::math::norm::{inverse_rms, sum4};
@@ -49,9 +49,9 @@ pub(crate) fn attention_backward_rows<F: Float, N: Size>(
     #[define(F)] _dtype: ElemType,
 ) {
     let owned4 = comptime!(shape.owned4());
-    let unit = UNIT_POS as usize;
-    let (x, y) = (unit % shape.units_x, unit / shape.units_x);
-    let (head, batch) = (CUBE_POS_Y as usize, CUBE_POS_Z as usize);
+    let (x, y) = place(shape);
+    let work = Work::decode_queries(1u32, shape.rows(), Order::FirstToLast);
+    let queries = Span::dense(work.batch, numbers.query_len as usize);
     let mut scratch = Shared::<[f32]>::new_slice(comptime!(shape.scratch_len()));
     let mut gamma_sums = Array::<F4>::new(owned4);
     #[unroll]
@@ -60,26 +60,28 @@ pub(crate) fn attention_backward_rows<F: Float, N: Size>(
     }
 
     for step in 0..shape.steps {
-        let row = CUBE_POS_X as usize * shape.rows() + step * shape.units_y + y;
-        let real = row < numbers.query_len as usize;
-        let saved_row = at.saved.start(batch, head) + row * at.saved.seq as usize;
-        let grad_row = at.grad_output.start(batch, head) + row * at.grad_output.seq as usize;
+        let row = work.first_row + step * shape.units_y + y;
+        let real = row < queries.len;
+        let saved_row = queries.start(&at.saved, work.head) + row * at.saved.seq as usize;
+        let grad_row =
+            queries.start(&at.grad_output, work.head) + row * at.grad_output.seq as usize;
         let o = load_row(saved, saved_row, x, real, shape);
         let mut g = load_row(grad_output, grad_row, x, real, shape);
         if comptime!(shape.norm) {
+            let weighted = weigh(&g, gamma, x, numbers.factor, shape);
+            let norm = Normalized::of(&o, &weighted, &mut scratch, numbers.eps, shape);
             through_norm(
                 &mut g,
                 &mut gamma_sums,
                 &o,
-                gamma,
-                &mut scratch,
-                x,
-                &numbers,
-                shape,
+                &weighted,
+                &norm,
+                numbers.factor,
+                owned4,
             );
             round_row::<F>(&mut g, owned4);
             if real {
-                let start = at.grad.start(batch, head) + row * at.grad.seq as usize;
+                let start = queries.start(&at.grad, work.head) + row * at.grad.seq as usize;
                 store_own(grad, start, &g, x, shape);
             }
         }
@@ -89,26 +91,40 @@ pub(crate) fn attention_backward_rows<F: Float, N: Size>(
             let noise = load_row(saved, saved_row + at.saved.pair as usize, x, real, shape);
             delta[1] = dot_rows(&g, &noise, owned4);
         }
-        // Units with a row to write left the others of their plane: all must be together again to exchange values.
-        sync_cube();
-        reduce_rows(
-            &mut delta,
-            &mut scratch,
-            shape.maps,
-            shape.units_x,
-            shape.exchange,
-            Op::Sum,
-        );
+        reduce(&mut delta, &mut scratch, shape.maps, shape);
         if real && x == 0 {
-            let lambda_row = at.lambda.start(batch, head) + row * at.lambda.seq as usize;
-            write_statistics(
-                statistics, &delta, lse, lambda, lambda_row, row, &numbers, shape,
-            );
+            let places = Statistics::of(&work, queries.len);
+            let line = work.line(work.head);
+            let lambda_row = queries.start(&at.lambda, work.head) + row * at.lambda.seq as usize;
+            let lse_row = line * shape.maps * queries.len + row;
+            let statistic =
+                differential(&delta, lse, lse_row, queries.len, lambda, lambda_row, shape);
+            places.write(statistics, places.at(line, row), &statistic, shape.planes());
         }
     }
     if comptime!(shape.gamma) {
-        write_gamma(grad_gamma, &gamma_sums, x, y, shape);
+        write_gamma(grad_gamma, &gamma_sums, work.cube(), shape);
     }
+}
+
+/// This unit's place: (its column of vectors, its row).
+#[cube]
+fn place(#[comptime] shape: RowsShape) -> (usize, usize) {
+    let unit = UNIT_POS as usize;
+    (unit % shape.units_x, unit / shape.units_x)
+}
+
+/// Sums `n` values of each unit over the units of its row.
+#[cube]
+fn reduce(
+    values: &mut Array<f32>,
+    scratch: &mut Shared<[f32]>,
+    #[comptime] n: usize,
+    #[comptime] shape: RowsShape,
+) {
+    // Units with a row to read or write left the others of their plane: all must be together again to exchange values.
+    sync_cube();
+    reduce_rows(values, scratch, n, shape.units_x, shape.exchange, Op::Sum);
 }
 
 /// The unit's vectors of a row; zero for a row that is not `real` and past the last column.
@@ -132,51 +148,74 @@ fn load_row<F: Float, N: Size>(
     out
 }
 
-/// Turns `g = dL/dY` into `dL/dO` and adds the row's part to the weight's gradient.
-///
-/// With `r = rsqrt(mean(O²) + eps)`, `x̂ = O r` and `g' = g γ (1 − λ_init)`: `dO = r (g' − x̂ mean(g' x̂))` and
+/// `g' = g γ (1 − λ_init)`.
+#[cube]
+fn weigh(
+    g: &Array<F4>,
+    gamma: &[f32],
+    x: usize,
+    factor: f32,
+    #[comptime] shape: RowsShape,
+) -> Array<F4> {
+    let owned4 = comptime!(shape.owned4());
+    let mut weighted = Array::<F4>::new(owned4);
+    #[unroll]
+    for c in 0..owned4 {
+        weighted[c] = g[c] * F4::new(factor);
+        if comptime!(shape.gamma) {
+            weighted[c] *= gamma4(gamma, x + c * shape.units_x, shape.value_dim4);
+        }
+    }
+    weighted
+}
+
+/// What the gradient through the norm needs of a whole row.
+#[derive(CubeType, Clone, Copy)]
+struct Normalized {
+    /// `r = rsqrt(mean(O²) + eps)`.
+    inverse: f32,
+    /// `mean(g' x̂)`, with `x̂ = O r`.
+    mean: f32,
+}
+
+#[cube]
+impl Normalized {
+    fn of(
+        o: &Array<F4>,
+        weighted: &Array<F4>,
+        scratch: &mut Shared<[f32]>,
+        eps: f32,
+        #[comptime] shape: RowsShape,
+    ) -> Normalized {
+        let owned4 = comptime!(shape.owned4());
+        let mut sums = Array::<f32>::new(2usize);
+        sums[0] = dot_rows(o, o, owned4);
+        sums[1] = dot_rows(weighted, o, owned4);
+        reduce(&mut sums, scratch, 2usize, shape);
+        let n = comptime!(4.0 * shape.value_dim4 as f32);
+        let inverse = inverse_rms(sums[0] / n, eps);
+        let mean = sums[1] * inverse / n;
+        Normalized { inverse, mean }
+    }
+}
+
+/// Turns `g = dL/dY` into `dL/dO = r (g' − x̂ mean(g' x̂))` and adds the row's part to the weight's gradient,
 /// `dγ += g x̂ (1 − λ_init)`.
 #[cube]
 fn through_norm(
     g: &mut Array<F4>,
     gamma_sums: &mut Array<F4>,
     o: &Array<F4>,
-    gamma: &[f32],
-    scratch: &mut Shared<[f32]>,
-    x: usize,
-    numbers: &RowsNumbers,
-    #[comptime] shape: RowsShape,
+    weighted: &Array<F4>,
+    row: &Normalized,
+    factor: f32,
+    #[comptime] owned4: usize,
 ) {
-    let owned4 = comptime!(shape.owned4());
-    let mut weighted = Array::<F4>::new(owned4);
     #[unroll]
     for c in 0..owned4 {
-        weighted[c] = g[c] * F4::new(numbers.factor);
-        if comptime!(shape.gamma) {
-            weighted[c] *= gamma4(gamma, x + c * shape.units_x, shape.value_dim4);
-        }
-    }
-    let mut sums = Array::<f32>::new(2usize);
-    sums[0] = dot_rows(o, o, owned4);
-    sums[1] = dot_rows(&weighted, o, owned4);
-    // As above: units with a row to read left the others.
-    sync_cube();
-    reduce_rows(
-        &mut sums,
-        scratch,
-        2usize,
-        shape.units_x,
-        shape.exchange,
-        Op::Sum,
-    );
-    let n = comptime!(4.0 * shape.value_dim4 as f32);
-    let r = inverse_rms(sums[0] / n, numbers.eps);
-    let mean = sums[1] * r / n;
-    #[unroll]
-    for c in 0..owned4 {
-        let normalized = o[c] * F4::new(r);
-        gamma_sums[c] += g[c] * normalized * F4::new(numbers.factor);
-        g[c] = (weighted[c] - normalized * F4::new(mean)) * F4::new(r);
+        let normalized = o[c] * F4::new(row.inverse);
+        gamma_sums[c] += g[c] * normalized * F4::new(factor);
+        g[c] = (weighted[c] - normalized * F4::new(row.mean)) * F4::new(row.inverse);
     }
 }
 
@@ -217,47 +256,53 @@ fn store_own<F: Float, N: Size>(
     }
 }
 
-/// Writes log-sum-exp, δ and λ of one row. `delta` comes as `rowsum(dO ⊙ O), rowsum(dO ⊙ O_2)`; as `O = O_1 − λ O_2`,
+/// Log-sum-exp, δ and λ of one row. `delta` comes as `rowsum(dO ⊙ O), rowsum(dO ⊙ O_2)`; as `O = O_1 − λ O_2`,
 /// `δ_1 = rowsum(dO ⊙ O) + λ δ_2`.
 #[cube]
-fn write_statistics(
-    statistics: &mut [f32],
+fn differential(
     delta: &Array<f32>,
     lse: &[f32],
+    lse_row: usize,
+    lse_pair: usize,
     lambda: &[f32],
     lambda_row: usize,
-    row: usize,
-    numbers: &RowsNumbers,
     #[comptime] shape: RowsShape,
-) {
-    let len = numbers.query_len as usize;
-    let line = CUBE_POS_Z as usize * CUBE_COUNT_Y as usize + CUBE_POS_Y as usize;
-    let plane = CUBE_COUNT_Z as usize * CUBE_COUNT_Y as usize * len;
-    let at = line * len + row;
-    #[unroll]
-    for m in 0..shape.maps {
-        let value = lse[(line * shape.maps + m) * len + row];
-        statistics[m * plane + at] = select(value > FLOOR.runtime(), value, UNSEEN.runtime());
-    }
+) -> Differential {
     if comptime!(shape.maps == 2) {
-        let scale = lambda[lambda_row];
-        statistics[2 * plane + at] = delta[0] + scale * delta[1];
-        statistics[3 * plane + at] = delta[1];
-        statistics[4 * plane + at] = scale;
+        let lambda = lambda[lambda_row];
+        Differential {
+            lse: readable(lse[lse_row]),
+            noise_lse: readable(lse[lse_row + lse_pair]),
+            delta: delta[0] + lambda * delta[1],
+            noise_delta: delta[1],
+            lambda,
+        }
     } else {
-        statistics[plane + at] = delta[0];
+        Differential {
+            lse: readable(lse[lse_row]),
+            noise_lse: 0.0f32.runtime(),
+            delta: delta[0],
+            noise_delta: 0.0f32.runtime(),
+            lambda: 0.0f32.runtime(),
+        }
     }
 }
 
-/// Sums the weight's gradient over the cube's rows.
+/// A saved log-sum-exp, with the value from which probabilities of a row that sees no key become 0.
+#[cube]
+fn readable(lse: f32) -> f32 {
+    select(lse > FLOOR.runtime(), lse, UNSEEN.runtime())
+}
+
+/// Sums the weight's gradient over the cube's rows, into the part that belongs to the cube.
 #[cube]
 fn write_gamma(
     grad_gamma: &mut [f32],
     sums: &Array<F4>,
-    x: usize,
-    y: usize,
+    cube: usize,
     #[comptime] shape: RowsShape,
 ) {
+    let (x, y) = place(shape);
     let width = comptime!(shape.owned4() * shape.units_x);
     let mut parts = Shared::<[F4]>::new_slice(comptime!(shape.gamma_len()));
     #[unroll]
@@ -265,14 +310,9 @@ fn write_gamma(
         parts[y * width + x + c * shape.units_x] = sums[c];
     }
     sync_cube();
-    let line = CUBE_POS_Z as usize * CUBE_COUNT_Y as usize + CUBE_POS_Y as usize;
-    let start =
-        (line * CUBE_COUNT_X as usize + CUBE_POS_X as usize) * comptime!(shape.value_dim4 * 4);
-    for column4 in range_stepped(
-        UNIT_POS as usize,
-        shape.value_dim4,
-        comptime!(shape.units()),
-    ) {
+    let start = cube * comptime!(shape.value_dim4 * 4);
+    let units = comptime!(shape.units());
+    for column4 in range_stepped(UNIT_POS as usize, shape.value_dim4, units) {
         let mut sum = F4::new(0.0);
         for row in 0..shape.units_y {
             sum += parts[row * width + column4];

@@ -2,6 +2,7 @@
 //! that follow from them.
 
 pub(crate) mod kernel;
+pub(crate) mod planes;
 pub(crate) mod shape;
 mod step;
 
@@ -12,7 +13,8 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::plan::{BackwardCall, Draft, View};
 use crate::problem::Problem;
-use shape::{RowsShape, statistic_planes};
+use planes::Planes;
+use shape::RowsShape;
 use step::StatisticsStep;
 
 /// What the pass leaves for the others.
@@ -20,7 +22,7 @@ use step::StatisticsStep;
 pub(crate) struct RowResults {
     /// Gradient of the output before the norm: the caller's, or where there is a norm a part of the workspace.
     pub grad: View,
-    /// [`statistic_planes`] numbers a row, `[planes, B, H, Nq]`.
+    /// `[planes, B, H, Nq]`, see [`Planes`].
     pub statistics: View,
 }
 
@@ -60,7 +62,8 @@ fn lambda_sum(problem: &Problem, statistics: View, target: View, kept: [usize; 3
         heads,
         ..
     } = *problem;
-    let noise_delta = 3 * batch * heads * query_len;
+    let planes = Planes { maps: problem.maps };
+    let noise_delta = planes.delta(1) * batch * heads * query_len;
     Sum {
         source: statistics,
         target,
@@ -81,6 +84,6 @@ fn statistics(problem: &Problem, draft: &mut Draft) -> Result<View> {
         maps,
         ..
     } = *problem;
-    let shape = [statistic_planes(maps), batch, heads, query_len];
+    let shape = [Planes { maps }.count(), batch, heads, query_len];
     draft.scratch(DType::F32, &shape)
 }

@@ -1,5 +1,6 @@
 //! What is compiled into the kernel of the row statistics.
 
+use super::planes::Planes;
 use crate::math::reduce::Exchange;
 
 /// Everything about a launch that is compiled into the kernel.
@@ -28,6 +29,11 @@ impl RowsShape {
         self.units_y * self.steps
     }
 
+    pub(super) const fn planes(&self) -> Planes {
+        Planes { maps: self.maps }
+    }
+
+    /// Vectors of a row that a unit holds.
     pub(super) const fn owned4(&self) -> usize {
         self.value_dim4.div_ceil(self.units_x)
     }
@@ -51,9 +57,4 @@ impl RowsShape {
     pub(crate) const fn shared_memory(&self) -> usize {
         16 * self.gamma_len() + 4 * self.scratch_len()
     }
-}
-
-/// Planes of the row statistics for one or two maps.
-pub(crate) const fn statistic_planes(maps: usize) -> usize {
-    if maps == 2 { 5 } else { 2 }
 }

@@ -2,12 +2,16 @@
 
 use cubecl::prelude::*;
 
-use super::gradient::{Differential, score_gradients};
+use super::gradient::Scores;
 use super::shape::GradientShape;
-use crate::kernels::portable::product::{accumulate, multiply_transposed, write_weights};
-use crate::kernels::portable::rows::{RowsAre, filled, mask, store_row, zeros};
-use crate::kernels::portable::stage::{Axis, Rows, stage_resident};
+use crate::kernels::passes::statistics::planes::Statistics;
+use crate::kernels::portable::operand::Operand;
+use crate::kernels::portable::product::{accumulate, multiply_transposed};
+use crate::kernels::portable::stage::{Resident, stage_resident};
 use crate::kernels::portable::tile::place;
+use crate::kernels::portable::unit::{RowsAre, mask, store_row, zeros};
+use crate::kernels::portable::weights::{Weights, write_maps, write_weights};
+use crate::kernels::work::{Sequence, Work};
 use crate::math::F4;
 use crate::math::layout::Strides;
 use crate::math::mask::Band;
@@ -56,176 +60,162 @@ pub(crate) fn attention_backward_key_value<F: Float, N: Size>(
     #[comptime] shape: GradientShape,
     #[define(F)] _dtype: ElemType,
 ) {
-    let tile = comptime!(shape.tile);
-    let maps = comptime!(shape.maps);
-    let key_maps = comptime!(shape.key_maps);
+    let (tile, maps, key_maps) = comptime!((shape.tile, shape.maps, shape.key_maps));
     let rows = comptime!(tile.rows);
-    let kv_head = CUBE_POS_Y as usize;
-    let batch = CUBE_POS_Z as usize;
-    let heads = CUBE_COUNT_Y as usize * group as usize;
-    let query_len = band.query_len as usize;
-    let key_len = band.key_len as usize;
-    let first_row = CUBE_POS_X as usize * tile.tile_rows();
-
-    let query_axis = comptime!(Axis::maps(shape.head_dim4, maps));
-    let key_axis = comptime!(Axis::maps(shape.head_dim4, key_maps));
-    let head_axis = comptime!(Axis::whole(shape.head_dim4));
-    let value_axis = comptime!(Axis::halves(shape.value_dim4));
-    let grad_axis = comptime!(Axis::whole(shape.value_dim4));
+    let (key_axis, value_axis) = comptime!((shape.key_axis(), shape.value_axis()));
+    let (query_axis, grad_axis) = comptime!((shape.query_axis(), shape.grad_axis()));
     let key_owned4 = comptime!(tile.owned4(shape.head_dim4));
     let value_owned4 = comptime!(tile.owned4(shape.value_dim4));
+    let work = Work::decode_keys(group, tile.tile_rows());
+    let (first_row, kv_head) = (work.first_row, work.kv_head);
+    let sequence = Sequence::dense(work.batch, band);
+    let places = Statistics::of(&work, sequence.queries.len);
 
-    let mut keys =
-        Shared::<[F4]>::new_slice(comptime!(key_maps * tile.resident_len(shape.head_dim4)));
-    let mut values = Shared::<[F4]>::new_slice(comptime!(tile.resident_len(shape.value_dim4)));
+    let mut keys = Resident::new(key_axis, tile);
+    let mut values = Resident::new(value_axis, tile);
     let mut chunk = Shared::<[F4]>::new_slice(comptime!(tile.chunk_len(maps)));
     let mut weights = Shared::<[F4]>::new_slice(comptime!((1 + maps) * tile.weight_len()));
 
-    let key_rows = Rows::of(&at.key, batch, kv_head, first_row, key_len);
-    let value_rows = Rows::of(&at.value, batch, kv_head, first_row, key_len);
+    let key_rows = Operand::of(&at.key, &sequence.keys, kv_head, first_row, key_axis);
+    let value_rows = Operand::of(&at.value, &sequence.keys, kv_head, first_row, value_axis);
     // The query is scaled, here as in the forward pass: the scores are then the very same bits.
-    stage_resident(key, &key_rows, 1.0, &mut keys, key_axis, tile);
-    stage_resident(value, &value_rows, 1.0, &mut values, value_axis, tile);
+    stage_resident(key, &key_rows, 1.0, &mut keys, tile);
+    stage_resident(value, &value_rows, 1.0, &mut values, tile);
 
     let (x, y) = place(tile);
     let mut key_sums = zeros(comptime!(key_maps * rows * key_owned4));
     let mut value_sums = zeros(comptime!(rows * value_owned4));
-    let last_row = min(first_row + tile.tile_rows(), key_len) - 1;
-    let bounds = band.queries(first_row as i32, last_row as i32, shape.sides);
+    let bounds = sequence.queries_seeing(first_row, tile.tile_rows(), shape.sides);
     for member in 0..group as usize {
-        let head = kv_head * group as usize + member;
-        let line = batch * heads + head;
-        let plane = CUBE_COUNT_Z as usize * heads * query_len;
-        let mut first_query = bounds.start as usize;
-        while first_query < bounds.end as usize {
-            let query_rows = Rows::of(&at.query, batch, head, first_query, query_len);
-            let grad_rows = Rows::of(&at.grad, batch, head, first_query, query_len);
-            let mut scores = filled(0.0, comptime!(maps * rows * tile.cols));
-            let mut grad_weights = filled(0.0, comptime!(rows * tile.cols));
+        let head = work.head + member;
+        let mut first = bounds.start as usize;
+        while first < bounds.end as usize {
+            let queries = Operand::of(&at.query, &sequence.queries, head, first, query_axis);
+            let grads = Operand::of(&at.grad, &sequence.queries, head, first, grad_axis);
+            let mut unit = Scores::new(shape);
             multiply_transposed(
-                &mut scores,
+                &mut unit.scores,
                 &keys,
                 query,
-                &query_rows,
+                &queries,
                 scale,
                 &mut chunk,
-                key_maps,
-                query_axis,
                 tile,
             );
             multiply_transposed(
-                &mut grad_weights,
+                &mut unit.grads,
                 &values,
                 grad,
-                &grad_rows,
+                &grads,
                 1.0,
                 &mut chunk,
-                1usize,
-                grad_axis,
                 tile,
             );
-            if bounds.has_edge(first_query as i32, tile.tile_cols()) {
+            if bounds.has_edge(first as i32, tile.tile_cols()) {
+                let masking = comptime!(shape.masking(RowsAre::Keys));
                 mask(
-                    &mut scores,
-                    &band,
+                    &mut unit.scores,
+                    &sequence.band,
                     first_row,
-                    first_query,
-                    RowsAre::Keys,
-                    maps,
-                    shape.sides,
+                    first,
+                    masking,
                     tile,
                 );
             }
             #[unroll]
             for j in 0..tile.cols {
-                let row = min(first_query + x + j * tile.units_x, query_len - 1);
-                let statistic = Differential::load(statistics, line * query_len + row, plane, maps);
+                let row = min(first + x + j * tile.units_x, sequence.queries.len - 1);
+                let statistic =
+                    places.read(statistics, places.at(work.line(head), row), shape.planes());
                 #[unroll]
                 for i in 0..rows {
-                    score_gradients(
-                        &mut scores,
-                        &mut grad_weights,
-                        &statistic,
-                        comptime!(i * tile.cols + j),
-                        maps,
-                        tile,
-                    );
+                    unit.differentiate(&statistic, comptime!(i * tile.cols + j), shape);
                 }
             }
-            write_weights(&mut weights, &grad_weights, 0usize, 0usize, tile);
-            #[unroll]
-            for m in 0..maps {
-                write_weights(
-                    &mut weights,
-                    &scores,
-                    comptime!(1 + m),
-                    comptime!(m * rows * tile.cols),
-                    tile,
-                );
-            }
+            write_weights(&mut weights, &unit.grads, PROBABILITIES, 0usize, tile);
+            write_maps(&mut weights, &unit.scores, SCORES, maps, tile);
+            let probabilities = comptime!(Weights {
+                index: PROBABILITIES,
+                count: 1,
+                sum: 0,
+            });
             accumulate(
                 &mut value_sums,
                 &weights,
                 grad,
-                &grad_rows,
+                &grads,
                 &mut chunk,
-                1usize,
-                0usize,
-                0usize,
-                grad_axis,
+                probabilities,
                 tile,
             );
-            #[unroll]
-            for m in 0..maps {
-                let first = comptime!(m.min(key_maps - 1) * rows * key_owned4);
-                accumulate(
-                    &mut key_sums,
-                    &weights,
-                    query,
-                    &query_rows.of_map(m),
-                    &mut chunk,
-                    1usize,
-                    comptime!(1 + m),
-                    first,
-                    head_axis,
-                    tile,
-                );
-            }
-            first_query += tile.tile_cols();
+            add_queries(&mut key_sums, &weights, query, &queries, &mut chunk, shape);
+            first += tile.tile_cols();
         }
     }
 
+    let value_target = Operand::of(
+        &at.grad_value,
+        &sequence.keys,
+        kv_head,
+        first_row,
+        value_axis,
+    );
+    let key_target = Operand::of(&at.grad_key, &sequence.keys, kv_head, first_row, key_axis);
     #[unroll]
     for i in 0..rows {
         let row = first_row + y * rows + i;
-        if row < key_len {
-            let start = at.grad_value.start(batch, kv_head) + row * at.grad_value.seq as usize;
+        if row < sequence.keys.len {
+            let first = comptime!(i * value_owned4);
             store_row(
                 grad_value,
-                start,
-                at.grad_value.pair as usize,
+                &value_target,
+                row,
                 &value_sums,
                 1.0,
-                comptime!(i * value_owned4),
-                value_axis,
+                first,
                 tile,
             );
             #[unroll]
             for m in 0..key_maps {
-                let start = at.grad_key.start(batch, kv_head)
-                    + row * at.grad_key.seq as usize
-                    + m * at.grad_key.pair as usize;
+                let first = comptime!((m * rows + i) * key_owned4);
                 store_row(
                     grad_key,
-                    start,
-                    0,
+                    &key_target.of_map(m),
+                    row,
                     &key_sums,
                     scale,
-                    comptime!((m * rows + i) * key_owned4),
-                    head_axis,
+                    first,
                     tile,
                 );
             }
         }
+    }
+}
+
+/// Weight tile of the combined probabilities.
+const PROBABILITIES: usize = 0;
+/// First weight tile of the gradients of the scores.
+const SCORES: usize = 1;
+
+/// Adds `dS_mᵀ Q_m` of a tile of queries for every map.
+#[cube]
+fn add_queries<F: Float, N: Size>(
+    sums: &mut Array<F4>,
+    weights: &Shared<[F4]>,
+    query: &[Vector<F, N>],
+    queries: &Operand,
+    chunk: &mut Shared<[F4]>,
+    #[comptime] shape: GradientShape,
+) {
+    let tile = comptime!(shape.tile);
+    let map_sums = comptime!(tile.rows * tile.owned4(shape.head_dim4));
+    #[unroll]
+    for m in 0..shape.maps {
+        let one = comptime!(Weights {
+            index: SCORES + m,
+            count: 1,
+            sum: m.min(shape.key_maps - 1) * map_sums,
+        });
+        accumulate(sums, weights, query, &queries.of_map(m), chunk, one, tile);
     }
 }

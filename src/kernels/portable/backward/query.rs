@@ -2,12 +2,16 @@
 
 use cubecl::prelude::*;
 
-use super::gradient::{Differential, score_gradients};
+use super::gradient::Scores;
 use super::shape::GradientShape;
-use crate::kernels::portable::product::{accumulate, multiply_transposed, write_weights};
-use crate::kernels::portable::rows::{RowsAre, filled, mask, store_row, zeros};
-use crate::kernels::portable::stage::{Axis, Rows, stage_resident};
+use crate::kernels::passes::statistics::planes::Statistics;
+use crate::kernels::portable::operand::Operand;
+use crate::kernels::portable::product::{accumulate, multiply_transposed};
+use crate::kernels::portable::stage::{Resident, stage_resident};
 use crate::kernels::portable::tile::place;
+use crate::kernels::portable::unit::{RowsAre, mask, store_row, zeros};
+use crate::kernels::portable::weights::{Weights, write_maps};
+use crate::kernels::work::{Order, Sequence, Work};
 use crate::math::F4;
 use crate::math::layout::Strides;
 use crate::math::mask::Band;
@@ -49,153 +53,135 @@ pub(crate) fn attention_backward_query<F: Float, N: Size>(
     #[comptime] shape: GradientShape,
     #[define(F)] _dtype: ElemType,
 ) {
-    let tile = comptime!(shape.tile);
-    let maps = comptime!(shape.maps);
+    let (tile, maps) = comptime!((shape.tile, shape.maps));
     let rows = comptime!(tile.rows);
-    let head = CUBE_POS_Y as usize;
-    let batch = CUBE_POS_Z as usize;
-    let kv_head = head / group as usize;
-    let query_len = band.query_len as usize;
-    let key_len = band.key_len as usize;
-    let first_row = CUBE_POS_X as usize * tile.tile_rows();
-
-    let query_axis = comptime!(Axis::maps(shape.head_dim4, maps));
-    let key_axis = comptime!(Axis::maps(shape.head_dim4, shape.key_maps));
-    let head_axis = comptime!(Axis::whole(shape.head_dim4));
-    let value_axis = comptime!(Axis::halves(shape.value_dim4));
-    let grad_axis = comptime!(Axis::whole(shape.value_dim4));
+    let (key_axis, value_axis) = comptime!((shape.key_axis(), shape.value_axis()));
+    let (query_axis, grad_axis) = comptime!((shape.query_axis(), shape.grad_axis()));
     let owned4 = comptime!(tile.owned4(shape.head_dim4));
+    let work = Work::decode_queries(group, tile.tile_rows(), Order::FirstToLast);
+    let (first_row, head, kv_head) = (work.first_row, work.head, work.kv_head);
+    let sequence = Sequence::dense(work.batch, band);
+    let places = Statistics::of(&work, sequence.queries.len);
 
-    let mut queries =
-        Shared::<[F4]>::new_slice(comptime!(maps * tile.resident_len(shape.head_dim4)));
-    let mut grads = Shared::<[F4]>::new_slice(comptime!(tile.resident_len(shape.value_dim4)));
+    let mut queries = Resident::new(query_axis, tile);
+    let mut grads = Resident::new(grad_axis, tile);
     let mut chunk = Shared::<[F4]>::new_slice(comptime!(tile.chunk_len(shape.key_maps)));
     let mut weights = Shared::<[F4]>::new_slice(comptime!(maps * tile.weight_len()));
 
-    let query_rows = Rows::of(&at.query, batch, head, first_row, query_len);
-    let grad_rows = Rows::of(&at.grad, batch, head, first_row, query_len);
-    stage_resident(query, &query_rows, scale, &mut queries, query_axis, tile);
-    stage_resident(grad, &grad_rows, 1.0, &mut grads, grad_axis, tile);
+    let query_rows = Operand::of(&at.query, &sequence.queries, head, first_row, query_axis);
+    let grad_rows = Operand::of(&at.grad, &sequence.queries, head, first_row, grad_axis);
+    stage_resident(query, &query_rows, scale, &mut queries, tile);
+    stage_resident(grad, &grad_rows, 1.0, &mut grads, tile);
 
     let (_x, y) = place(tile);
-    let line = batch * CUBE_COUNT_Y as usize + head;
-    let plane = CUBE_COUNT_Z as usize * CUBE_COUNT_Y as usize * query_len;
     let mut sums = zeros(comptime!(maps * rows * owned4));
-    let last_row = min(first_row + tile.tile_rows(), query_len) - 1;
-    let bounds = band.keys(first_row as i32, last_row as i32, shape.sides);
-    let mut first_key = bounds.start as usize;
-    while first_key < bounds.end as usize {
-        let key_rows = Rows::of(&at.key, batch, kv_head, first_key, key_len);
-        let value_rows = Rows::of(&at.value, batch, kv_head, first_key, key_len);
-        let mut scores = filled(0.0, comptime!(maps * rows * tile.cols));
-        let mut grad_weights = filled(0.0, comptime!(rows * tile.cols));
+    let bounds = sequence.keys_seen(first_row, tile.tile_rows(), shape.sides);
+    let mut first = bounds.start as usize;
+    while first < bounds.end as usize {
+        let keys = Operand::of(&at.key, &sequence.keys, kv_head, first, key_axis);
+        let values = Operand::of(&at.value, &sequence.keys, kv_head, first, value_axis);
+        let mut unit = Scores::new(shape);
         multiply_transposed(
-            &mut scores,
+            &mut unit.scores,
             &queries,
             key,
-            &key_rows,
+            &keys,
             1.0,
             &mut chunk,
-            maps,
-            key_axis,
             tile,
         );
         multiply_transposed(
-            &mut grad_weights,
+            &mut unit.grads,
             &grads,
             value,
-            &value_rows,
+            &values,
             1.0,
             &mut chunk,
-            1usize,
-            value_axis,
             tile,
         );
-        if bounds.has_edge(first_key as i32, tile.tile_cols()) {
+        if bounds.has_edge(first as i32, tile.tile_cols()) {
+            let masking = comptime!(shape.masking(RowsAre::Queries));
             mask(
-                &mut scores,
-                &band,
+                &mut unit.scores,
+                &sequence.band,
                 first_row,
-                first_key,
-                RowsAre::Queries,
-                maps,
-                shape.sides,
+                first,
+                masking,
                 tile,
             );
         }
         #[unroll]
         for i in 0..rows {
             // Read here, not before the loop: the statistics would occupy registers during the products.
-            let row = min(first_row + y * rows + i, query_len - 1);
-            let statistic = Differential::load(statistics, line * query_len + row, plane, maps);
+            let row = min(first_row + y * rows + i, sequence.queries.len - 1);
+            let statistic =
+                places.read(statistics, places.at(work.line(head), row), shape.planes());
             #[unroll]
             for j in 0..tile.cols {
-                score_gradients(
-                    &mut scores,
-                    &mut grad_weights,
-                    &statistic,
-                    comptime!(i * tile.cols + j),
-                    maps,
-                    tile,
-                );
+                unit.differentiate(&statistic, comptime!(i * tile.cols + j), shape);
             }
         }
-        #[unroll]
-        for m in 0..maps {
-            write_weights(
-                &mut weights,
-                &scores,
-                m,
-                comptime!(m * rows * tile.cols),
-                tile,
-            );
-        }
-        if comptime!(shape.key_maps == maps) {
-            #[unroll]
-            for m in 0..maps {
-                let first = comptime!(m * rows * owned4);
-                accumulate(
-                    &mut sums,
-                    &weights,
-                    key,
-                    &key_rows.of_map(m),
-                    &mut chunk,
-                    1usize,
-                    m,
-                    first,
-                    head_axis,
-                    tile,
-                );
-            }
-        } else {
-            accumulate(
-                &mut sums, &weights, key, &key_rows, &mut chunk, maps, 0usize, 0usize, head_axis,
-                tile,
-            );
-        }
-        first_key += tile.tile_cols();
+        write_maps(&mut weights, &unit.scores, 0usize, maps, tile);
+        add_keys(&mut sums, &weights, key, &keys, &mut chunk, shape);
+        first += tile.tile_cols();
     }
 
+    let target = Operand::of(
+        &at.grad_query,
+        &sequence.queries,
+        head,
+        first_row,
+        query_axis,
+    );
     #[unroll]
     for i in 0..rows {
         let row = first_row + y * rows + i;
-        if row < query_len {
+        if row < sequence.queries.len {
             #[unroll]
             for m in 0..maps {
-                let start = at.grad_query.start(batch, head)
-                    + row * at.grad_query.seq as usize
-                    + m * at.grad_query.pair as usize;
+                let first = comptime!((m * rows + i) * owned4);
                 store_row(
                     grad_query,
-                    start,
-                    0,
+                    &target.of_map(m),
+                    row,
                     &sums,
                     scale,
-                    comptime!((m * rows + i) * owned4),
-                    head_axis,
+                    first,
                     tile,
                 );
             }
         }
+    }
+}
+
+/// Adds `dS_m K_m` of a tile of keys for every map.
+#[cube]
+fn add_keys<F: Float, N: Size>(
+    sums: &mut Array<F4>,
+    weights: &Shared<[F4]>,
+    key: &[Vector<F, N>],
+    keys: &Operand,
+    chunk: &mut Shared<[F4]>,
+    #[comptime] shape: GradientShape,
+) {
+    let (tile, maps) = comptime!((shape.tile, shape.maps));
+    let map_sums = comptime!(tile.rows * tile.owned4(shape.head_dim4));
+    if comptime!(shape.key_maps == maps) {
+        #[unroll]
+        for m in 0..maps {
+            let one = comptime!(Weights {
+                index: m,
+                count: 1,
+                sum: m * map_sums,
+            });
+            accumulate(sums, weights, key, &keys.of_map(m), chunk, one, tile);
+        }
+    } else {
+        let all = comptime!(Weights {
+            index: 0,
+            count: maps,
+            sum: 0,
+        });
+        accumulate(sums, weights, key, keys, chunk, all, tile);
     }
 }

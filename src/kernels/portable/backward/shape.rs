@@ -1,6 +1,9 @@
 //! What is compiled into the kernels of the gradients of query, key and value.
 
+use crate::kernels::passes::statistics::planes::Planes;
+use crate::kernels::portable::operand::Axis;
 use crate::kernels::portable::tile::Tile;
+use crate::kernels::portable::unit::{Masking, RowsAre};
 use crate::math::mask::Sides;
 use crate::problem::Problem;
 
@@ -25,6 +28,36 @@ impl GradientShape {
             maps: problem.maps,
             key_maps: problem.key_maps(),
             sides: problem.band().0,
+        }
+    }
+
+    pub(super) const fn planes(&self) -> Planes {
+        Planes { maps: self.maps }
+    }
+
+    pub(super) const fn query_axis(&self) -> Axis {
+        Axis::maps(self.head_dim4, self.maps)
+    }
+
+    pub(super) const fn key_axis(&self) -> Axis {
+        Axis::maps(self.head_dim4, self.key_maps)
+    }
+
+    /// Of the value: two halves.
+    pub(super) const fn value_axis(&self) -> Axis {
+        Axis::halves(self.value_dim4)
+    }
+
+    /// Of the output's gradient: one piece.
+    pub(super) const fn grad_axis(&self) -> Axis {
+        Axis::whole(self.value_dim4)
+    }
+
+    pub(super) const fn masking(&self, rows_are: RowsAre) -> Masking {
+        Masking {
+            rows_are,
+            maps: self.maps,
+            sides: self.sides,
         }
     }
 

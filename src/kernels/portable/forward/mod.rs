@@ -1,5 +1,6 @@
 //! Forward: output from inputs.
 
+mod epilogue;
 pub(crate) mod kernel;
 pub(crate) mod shape;
 pub(crate) mod step;

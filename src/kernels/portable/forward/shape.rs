@@ -39,6 +39,11 @@ impl ForwardShape {
         }
     }
 
+    /// Vectors of a row's output that a unit accumulates.
+    pub(super) const fn owned4(&self) -> usize {
+        self.tile.owned4(self.value_dim4)
+    }
+
     pub(super) const fn softmax(&self) -> SoftmaxShape {
         SoftmaxShape {
             rows: self.maps * self.tile.rows,

@@ -4,6 +4,8 @@ mod arithmetic;
 mod asynchronous;
 mod control;
 mod data;
+mod matrices;
+mod needs;
 mod opcode;
 mod operands;
 mod tensor_core;
@@ -12,6 +14,7 @@ mod wmma;
 use crate::error::{Error, Result};
 use crate::ir::*;
 use crate::ptx::{Class, Kernel, Statement};
+use crate::target::Target;
 use opcode::Opcode;
 use operands::Decoder;
 
@@ -33,11 +36,13 @@ const FAMILIES: [Family; 6] = [
     asynchronous::copy,
 ];
 
-pub fn decode(kernel: &Kernel) -> Result<Code> {
+/// Instructions of a kernel, as far as the target has them; without one, all.
+pub fn decode(kernel: &Kernel, target: Option<Target>) -> Result<Code> {
     let mut decoder = Decoder::new(kernel);
     let mut code = Code::new();
     for statement in &kernel.statements {
-        let op = instruction(&mut decoder, statement)
+        let op = needs::check(&statement.op, target)
+            .and_then(|()| instruction(&mut decoder, statement))
             .map_err(|m| Error::at(statement.line, format!("{}: {m}", statement.op)))?;
         let guard = statement.guard.map(|(p, neg)| PSrc { p: p.id, neg });
         let (uses, defs) = decoder.touched();

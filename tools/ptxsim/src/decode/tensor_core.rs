@@ -1,6 +1,7 @@
 //! Tensor cores and the loads and stores of their fragments.
 
 use super::Decoded;
+use super::matrices::{numbers, registers};
 use super::opcode::Opcode;
 use super::operands::Decoder;
 use super::wmma;
@@ -52,27 +53,6 @@ fn shape(o: &Opcode, m: &str) -> Decoded<(usize, usize)> {
         Some((n.parse().ok()?, k.parse().ok()?))
     });
     shape.ok_or_else(|| "unsupported shape".into())
-}
-
-/// The types of the matrices, tf32 among them.
-pub fn numbers(o: &Opcode) -> Vec<Number> {
-    o.all(|m| {
-        Some(match m {
-            "f16" => Number::F16,
-            "bf16" => Number::BF16,
-            "tf32" => Number::TF32,
-            "f32" => Number::F32,
-            _ => return None,
-        })
-    })
-}
-
-/// Operands as registers, of which there must be so many.
-pub fn registers(registers: Vec<S>, count: usize) -> Decoded<Vec<S>> {
-    match registers.len() {
-        n if n == count => Ok(registers),
-        n => Err(format!("{n} registers, not {count}, for a matrix")),
-    }
 }
 
 fn mma(d: &mut Decoder, o: &Opcode) -> Decoded<Op> {

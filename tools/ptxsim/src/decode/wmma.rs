@@ -1,9 +1,9 @@
 //! wmma: matrices whose layout over the lanes is not the program's business.
 
 use super::Decoded;
+use super::matrices::{numbers, registers};
 use super::opcode::Opcode;
 use super::operands::Decoder;
-use super::tensor_core::{numbers, registers};
 use crate::ir::*;
 use crate::ty::Ty;
 

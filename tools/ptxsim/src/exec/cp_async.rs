@@ -1,45 +1,10 @@
 //! cp.async: copies of 4, 8 or 16 bytes by each thread.
 
-use super::address::Loc;
+use super::copies::Copy;
 use super::loads::Source;
 use super::{At, Cluster, R, try_lanes};
 use crate::alu::registers::lanes;
 use crate::ir::*;
-use std::collections::VecDeque;
-
-/// An outstanding copy.
-#[derive(Debug, Clone)]
-pub struct Copy {
-    pc: u32,
-    shared: Loc,
-    global: u64,
-    /// bytes that are read
-    read: usize,
-    /// bytes that are written
-    bytes: usize,
-}
-
-impl Copy {
-    pub fn writes(&self, p: Loc) -> bool {
-        self.shared.cta == p.cta && (self.shared.o..self.shared.o + self.bytes).contains(&p.o)
-    }
-}
-
-/// The copies of a lane.
-#[derive(Debug, Clone, Default)]
-pub struct LaneCopies {
-    open: Vec<Copy>,
-    groups: VecDeque<Vec<Copy>>,
-}
-
-impl LaneCopies {
-    /// The instruction whose copy writes a byte.
-    pub fn writer(&self, p: Loc) -> Option<u32> {
-        let copies = self.open.iter().chain(self.groups.iter().flatten());
-        let mut copies = copies.filter(|c| c.writes(p));
-        copies.next().map(|c| c.pc)
-    }
-}
 
 impl Cluster<'_> {
     pub(super) fn cp_async(&mut self, at: At, mask: u32, s: &CpAsync) -> R<()> {

@@ -1,7 +1,7 @@
 //! Bulk and tensor copies into shared memory, which complete on an mbarrier.
 
 use super::address::{Loc, START, classify};
-use super::cp_async::Copy;
+use super::copies::Copy;
 use super::order::Clock;
 use super::shared::Byte;
 use super::warp::State;

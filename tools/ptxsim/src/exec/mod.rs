@@ -5,6 +5,7 @@
 
 pub mod address;
 mod barrier;
+mod copies;
 mod cp_async;
 mod exchange;
 mod lanes;

@@ -1,6 +1,6 @@
 //! A warp: registers, and where its lanes are.
 
-use super::cp_async::LaneCopies;
+use super::copies::LaneCopies;
 use super::order::Clock;
 use super::stores::LaneStores;
 use super::wgmma::Outstanding;

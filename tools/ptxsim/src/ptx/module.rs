@@ -3,28 +3,22 @@
 use super::lex::Cursor;
 use super::scope::Scopes;
 use super::statement::{Kernel, kernel};
-use super::variable::variable;
+use super::variable::{ModuleShared, variable};
 use super::{align, fail};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ir::Space;
+use crate::target::Target;
 
 /// Where the module's `.global` and `.const` variables lie.
 pub const MODULE_BASE: u64 = 0x0000_6000_0000_0000;
 
 #[derive(Default)]
 pub struct ModuleText {
+    /// What it was made for, if it says so.
+    pub target: Option<Target>,
     /// What the `.global` and `.const` variables start with.
     pub data: Vec<u8>,
     pub kernels: Vec<Kernel>,
-}
-
-/// Shared memory that is declared outside of kernels, and is part of each.
-#[derive(Default, Clone)]
-pub struct ModuleShared {
-    pub bytes: usize,
-    /// Of dynamic shared memory.
-    pub dynamic_align: usize,
-    pub dynamic: Vec<String>,
 }
 
 pub fn parse(source: &str) -> Result<ModuleText> {
@@ -41,7 +35,8 @@ pub fn parse(source: &str) -> Result<ModuleText> {
         match directive.as_str() {
             ".version" | ".address_size" => drop(cursor.word()?),
             ".target" => {
-                cursor.word()?;
+                let name = cursor.word()?;
+                module.target = Some(Target::parse(&name).map_err(|it| Error::at(line, it))?);
                 while cursor.eat(',') {
                     cursor.word()?;
                 }

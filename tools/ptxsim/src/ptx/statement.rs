@@ -1,10 +1,9 @@
 //! A kernel: its parameters, declarations and instructions.
 
 use super::lex::{Cursor, Token};
-use super::module::ModuleShared;
 use super::operand::{Operand, operand_or_pair};
 use super::scope::{Class, Register, ScopeId, Scopes};
-use super::variable::variable;
+use super::variable::{ModuleShared, variable};
 use super::{align, fail};
 use crate::error::Result;
 use crate::ir::Space;

@@ -5,6 +5,15 @@ use super::lex::{Cursor, Token, integer};
 use crate::error::Result;
 use crate::ty::Ty;
 
+/// Shared memory that is declared outside of kernels, and is part of each.
+#[derive(Default, Clone)]
+pub struct ModuleShared {
+    pub bytes: usize,
+    /// Of dynamic shared memory.
+    pub dynamic_align: usize,
+    pub dynamic: Vec<String>,
+}
+
 pub struct Variable {
     pub name: String,
     pub align: usize,

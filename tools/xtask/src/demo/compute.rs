@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use diff_flash_attn::{
     Client, DType, Direction, Forward, Gradients, Inputs, Options, Problem, Tensor, backward,
-    forward, reference,
+    forward, plan_backward, plan_forward, reference,
 };
-use golden::Row;
+use golden::{Makers, Row};
 
 use super::layer::Layer;
 
@@ -96,13 +96,14 @@ impl Attention {
             gamma,
             ..
         } = self.backward(&result)?;
+        let makers = self.makers(&result)?;
         let row = |tensor, ours: &Tensor, theirs: &[f64]| -> Result<Row> {
             let ours: Vec<f64> = ours
                 .to_f32(&self.client)?
                 .into_iter()
                 .map(f64::from)
                 .collect();
-            Row::new("README.md", tensor, &ours, theirs)
+            Row::new("README.md", (tensor, &makers), &ours, theirs)
         };
         let lambda = lambda.context("no gradient of λ")?;
         let gamma = gamma.context("no gradient of γ")?;
@@ -118,6 +119,15 @@ impl Attention {
                 &expected.gamma.context("no reference for γ")?,
             )?,
         ])
+    }
+
+    /// Who computes the output and the gradients.
+    fn makers(&self, result: &Forward) -> Result<Makers> {
+        let (client, inputs, options) = (&self.client, &self.inputs, &self.options);
+        let saved = result.saved.as_ref().context("nothing was saved")?;
+        let forward = plan_forward(client, inputs, options)?;
+        let backward = plan_backward(client, inputs, saved, &self.grad_output, options)?;
+        Ok(Makers::of(&forward).and(&backward))
     }
 
     /// Median device time of one run, after one that compiles the kernels.

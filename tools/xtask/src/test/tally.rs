@@ -11,6 +11,12 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// One failure.
+    pub(crate) const FAILURE: Self = Self {
+        passed: 0,
+        failed: 1,
+    };
+
     /// Reads the last line of a libtest program (`test result: ok. 3 passed; 0 failed; …`) or a line in our own form.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let line = line.trim_end();

@@ -1,0 +1,8 @@
+//! Kernels as CUDA code in the simulator, and whole programs on the simulated driver.
+
+mod device;
+#[cfg(target_os = "linux")]
+mod driver;
+mod faults;
+mod hopper;
+mod portable;
