@@ -2,6 +2,7 @@
 
 use cubecl::prelude::*;
 
+use crate::kernels::passes::statistics::planes::Planes;
 use crate::kernels::warp::ptx::log2;
 use crate::math::softmax::UNSEEN;
 
@@ -17,6 +18,7 @@ pub(crate) fn attention_backward_statistics_hopper<N: Size>(
     padded: u32,
     #[comptime] maps: usize,
 ) {
+    let of = comptime!(Planes { maps });
     let at = ABSOLUTE_POS as u32;
     if at < lines * padded {
         let row = at % padded;
@@ -24,17 +26,19 @@ pub(crate) fn attention_backward_statistics_hopper<N: Size>(
         let plane = (lines * len) as usize;
         let real = row < len;
         let mut out = Vector::<f32, N>::empty();
-        let first = planes[source] * comptime!(core::f32::consts::LOG2_E);
+        let first =
+            planes[comptime!(of.lse(0)) * plane + source] * comptime!(core::f32::consts::LOG2_E);
         out.insert(0usize, select(real, first, UNSEEN.runtime()));
         if comptime!(maps == 2) {
-            let lambda = planes[4 * plane + source];
-            let second = planes[plane + source] * comptime!(core::f32::consts::LOG2_E);
+            let lambda = planes[comptime!(of.lambda()) * plane + source];
+            let second = planes[comptime!(of.lse(1)) * plane + source]
+                * comptime!(core::f32::consts::LOG2_E);
             let second = with_lambda(second, lambda);
             out.insert(1usize, select(real, second, UNSEEN.runtime()));
-            out.insert(2usize, planes[2 * plane + source]);
-            out.insert(3usize, planes[3 * plane + source]);
+            out.insert(2usize, planes[comptime!(of.delta(0)) * plane + source]);
+            out.insert(3usize, planes[comptime!(of.delta(1)) * plane + source]);
         } else {
-            out.insert(1usize, planes[plane + source]);
+            out.insert(1usize, planes[comptime!(of.delta(0)) * plane + source]);
         }
         packed[at as usize] = out;
     }
