@@ -105,14 +105,14 @@ impl Launch {
 
 impl Call {
     /// Whether its kernels differ there from those elsewhere: the portable ones' source is the same everywhere, so all of them
-    /// are compiled for the oldest architecture and for Hopper, on others the greatest of published models.
+    /// are compiled for the oldest architecture and for Hopper, on others those of published models in one type.
     fn is_for(&self, arch: Arch) -> bool {
         let Entry {
             problem, offset, ..
         } = self.entry;
         let published = PUBLISHED.contains(&[problem.head_dim, problem.value_dim]);
         let full = problem.maps == 2 && problem.mask == Mask::Causal && problem.norm.is_some();
-        let everywhere = published && full && offset == 0;
+        let everywhere = published && full && offset == 0 && problem.dtype == DType::BF16;
         let all = matches!(arch, Arch::Sm80 | Arch::Sm90a);
         all || everywhere || self.entry.family != Family::Portable
     }
