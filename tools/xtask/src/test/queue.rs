@@ -11,12 +11,12 @@ const WORKERS: usize = 2;
 
 /// What takes longest, beginning with the longest; the rest is short.
 const LONGEST: [&str; 7] = [
-    "device: forward_backward",
+    "CUDA audit",
+    "tests/burn burn_module",
     "device: the rest",
     "device on SwiftShader",
     "tools/simulator integration",
-    "tests/burn burn_module",
-    "CUDA audit",
+    "device: forward_backward",
     "documentation",
 ];
 
