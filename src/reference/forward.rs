@@ -49,12 +49,9 @@ pub fn forward(problem: &Problem, inputs: &Inputs) -> Result<Forward> {
 /// As [`forward`]; and [`Error::Size`] if the problem has no such sequence, head or map.
 ///
 /// ```
-/// use diff_flash_attn::{DType, Mask, Problem, reference};
+/// use diff_flash_attn::{Mask, Problem, reference};
 /// # fn main() -> Result<(), diff_flash_attn::Error> {
-/// let problem = Problem {
-///     batch: 1, query_len: 2, key_len: 2, heads: 1, kv_heads: 1, head_dim: 1, value_dim: 1, maps: 1,
-///     shared_key: false, mask: Mask::Causal, scale: 1.0, dtype: DType::F32, norm: None,
-/// };
+/// let problem = Problem::standard([1, 2, 2], [1, 1], [1, 1]).with_mask(Mask::Causal);
 /// let (query, key, value) = (vec![0.0; 2], vec![0.0; 2], vec![0.0; 2]);
 /// let inputs = reference::Inputs { query, key, value, lambda: vec![], gamma: None };
 /// assert_eq!(reference::attention_map(&problem, &inputs, 0, 0, 0)?, [1.0, 0.0, 0.5, 0.5]);

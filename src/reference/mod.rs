@@ -5,12 +5,9 @@
 //! memory is linear in the sequence lengths.
 //!
 //! ```
-//! use diff_flash_attn::{DType, Mask, Problem, reference};
+//! use diff_flash_attn::{Mask, Problem, reference};
 //! # fn main() -> Result<(), diff_flash_attn::Error> {
-//! let problem = Problem {
-//!     batch: 1, query_len: 2, key_len: 2, heads: 1, kv_heads: 1, head_dim: 1, value_dim: 1, maps: 2,
-//!     shared_key: false, mask: Mask::Causal, scale: 1.0, dtype: DType::F32, norm: None,
-//! };
+//! let problem = Problem::differential([1, 2, 2], [1, 1], [1, 1]).with_mask(Mask::Causal);
 //! let inputs = reference::Inputs {
 //!     query: vec![0.0; 4], // both maps are uniform over the keys that are seen
 //!     key: vec![1.0, 2.0, 3.0, 4.0],
