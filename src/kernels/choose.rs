@@ -52,7 +52,8 @@ fn choose(
         return Ok(vec![]);
     }
     let mut refused = Vec::new();
-    for kernels in ALL.iter().copied().filter(|kernels| able(*kernels)) {
+    let offered = ALL.iter().filter(|family| family.by_default());
+    for kernels in offered.copied().filter(|kernels| able(*kernels)) {
         let family = kernels.family();
         match draft.attempt(|draft| plan(kernels, draft)) {
             Ok(()) => return Ok(refused),

@@ -4,6 +4,8 @@ mod choose;
 mod family;
 #[cfg(feature = "hopper")]
 pub(crate) mod hopper;
+#[cfg(feature = "hopper")]
+pub(crate) mod mma;
 mod names;
 mod numbers;
 pub(crate) mod passes;
@@ -71,5 +73,7 @@ macro_rules! families {
 families! {
     #[cfg(feature = "hopper")]
     Hopper = hopper::KERNELS, hopper::HopperSettings;
+    #[cfg(feature = "hopper")]
+    Mma = mma::KERNELS, mma::MmaSettings;
     Portable = portable::KERNELS, portable::PortableSettings;
 }

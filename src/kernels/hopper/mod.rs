@@ -11,7 +11,6 @@ mod candidates;
 mod feasible;
 mod forward;
 mod memory;
-mod output;
 mod ptx;
 mod ring;
 mod settings;

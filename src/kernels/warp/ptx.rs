@@ -160,6 +160,16 @@ pub(crate) fn load4_shared<N: Size>(at: u32) -> Vector<f32, N> {
     out
 }
 
+/// Reads two numbers at `at + skip`, a multiple of 8.
+#[cube]
+pub(crate) fn load2_shared<N: Size>(at: u32, #[comptime] skip: usize) -> Vector<f32, N> {
+    let at = value::<u32>(at);
+    let out: Vector<f32, N>;
+    gpu_asm!("ld.shared.v2.f32 {out}, [{at} + {skip}];", out = out(_) out, at = in(_) at,
+        options(explicit_mem, reads_address_space shared));
+    out
+}
+
 #[cube]
 pub(crate) fn store_shared(at: u32, x: f32) {
     let (at, x) = (value::<u32>(at), value::<f32>(x));

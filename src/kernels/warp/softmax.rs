@@ -4,7 +4,7 @@ use cubecl::prelude::*;
 
 use super::fragment::{column, first_column, in_lower_row};
 use super::ptx::{Half, exp2, log2, pack, quad_max, quad_sum, reciprocal};
-use crate::math::mask::{Band, Sides};
+use crate::math::mask::{Band, Bounds, Sides};
 use crate::math::softmax::{FLOOR, MASKED};
 
 /// Running maxima and sums of exponentials of a thread's two rows. Each thread keeps the sums over its own columns.
@@ -166,15 +166,7 @@ impl Visible {
         let all = band.keys(first, last, sides);
         let upper_row = band.keys(upper, upper, sides);
         let lower_row = band.keys(upper + 8, upper + 8, sides);
-        let column = first_column() as i32;
-        Visible {
-            inner_start: all.inner_start,
-            inner_end: all.inner_end,
-            upper_start: upper_row.start - column,
-            upper_end: upper_row.end - column,
-            lower_start: lower_row.start - column,
-            lower_end: lower_row.end - column,
-        }
+        Visible::of(&all, &upper_row, &lower_row)
     }
 
     /// Masks the scores of a tile that begins at `first_key`. Only a tile at the edge compares; all warps
@@ -186,30 +178,69 @@ impl Visible {
         #[comptime] count: usize,
         #[comptime] sides: Sides,
     ) {
-        let mut edge = first_key + comptime!(2 * count as i32) > self.inner_end;
-        if comptime!(sides.left) {
-            edge = edge || first_key < self.inner_start;
+        let ends = comptime!(Sides {
+            left: sides.left,
+            right: true
+        });
+        if self.is_edge(first_key, count, ends) {
+            self.hide(scores, first_key, count, ends);
         }
-        if edge {
-            #[unroll]
-            for i in 0..count {
-                let key = comptime!(column(i) as i32);
+    }
+
+    /// For a tile that sees `all` of some positions, and a thread whose rows see those of `upper` and `lower`.
+    pub fn of(all: &Bounds, upper: &Bounds, lower: &Bounds) -> Visible {
+        let column = first_column() as i32;
+        Visible {
+            inner_start: all.inner_start,
+            inner_end: all.inner_end,
+            upper_start: upper.start - column,
+            upper_end: upper.end - column,
+            lower_start: lower.start - column,
+            lower_end: lower.end - column,
+        }
+    }
+
+    /// Whether not all rows of the tile see all positions from `first` on. Of which ends there are to see, `ends` says.
+    pub fn is_edge(&self, first: i32, #[comptime] count: usize, #[comptime] ends: Sides) -> bool {
+        let mut edge = false.runtime();
+        if comptime!(ends.right) {
+            edge = first + comptime!(2 * count as i32) > self.inner_end;
+        }
+        if comptime!(ends.left) {
+            edge = edge || first < self.inner_start;
+        }
+        edge
+    }
+
+    /// Masks the scores of positions that the thread's rows do not see.
+    pub fn hide(
+        &self,
+        scores: &mut Array<f32>,
+        first: i32,
+        #[comptime] count: usize,
+        #[comptime] ends: Sides,
+    ) {
+        #[unroll]
+        for i in 0..count {
+            let position = comptime!(column(i) as i32);
+            let mut seen = true.runtime();
+            if comptime!(ends.right) {
                 let end = if comptime!(in_lower_row(i)) {
                     self.lower_end
                 } else {
                     self.upper_end
                 };
-                let mut seen = key < end - first_key;
-                if comptime!(sides.left) {
-                    let start = if comptime!(in_lower_row(i)) {
-                        self.lower_start
-                    } else {
-                        self.upper_start
-                    };
-                    seen = seen && key >= start - first_key;
-                }
-                scores[i] = select(seen, scores[i], MASKED.runtime());
+                seen = position < end - first;
             }
+            if comptime!(ends.left) {
+                let start = if comptime!(in_lower_row(i)) {
+                    self.lower_start
+                } else {
+                    self.upper_start
+                };
+                seen = seen && position >= start - first;
+            }
+            scores[i] = select(seen, scores[i], MASKED.runtime());
         }
     }
 }

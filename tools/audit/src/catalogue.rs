@@ -104,8 +104,8 @@ impl Launch {
 }
 
 impl Call {
-    /// Whether its kernels differ there from those elsewhere: the portable ones' source is the same everywhere, so all of them
-    /// are compiled for the oldest architecture and for Hopper, on others those of published models in one type.
+    /// Whether its kernels are compiled there: those for no one architecture have the same source everywhere, so all of them
+    /// are compiled for the oldest (portable ones for Hopper, too), on others those of published models in one type.
     fn is_for(&self, arch: Arch) -> bool {
         let Entry {
             problem, offset, ..
@@ -113,8 +113,12 @@ impl Call {
         let published = PUBLISHED.contains(&[problem.head_dim, problem.value_dim]);
         let full = problem.maps == 2 && problem.mask == Mask::Causal && problem.norm.is_some();
         let everywhere = published && full && offset == 0 && problem.dtype == DType::BF16;
-        let all = matches!(arch, Arch::Sm80 | Arch::Sm90a);
-        all || everywhere || self.entry.family != Family::Portable
+        let all = match self.entry.family {
+            Family::Portable => matches!(arch, Arch::Sm80 | Arch::Sm90a),
+            Family::Mma => arch == Arch::Sm80,
+            _ => true,
+        };
+        all || everywhere
     }
 
     /// The kernels of the call's family, with those of none where it is the portable one: inference first, then a training
@@ -127,7 +131,11 @@ impl Call {
         };
         launches.extend(self.forward(recorder, true)?);
         if self.settings.is_none() {
-            launches.extend(self.backward(recorder)?);
+            match self.backward(recorder) {
+                Ok(backward) => launches.extend(backward),
+                Err(error) if self.is_for_others(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         if self.entry.family == Family::Portable && self.entry.problem.maps == 2 {
             launches.extend(self.lambda(recorder)?);

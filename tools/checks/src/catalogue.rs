@@ -52,6 +52,7 @@ pub struct Entry {
 pub fn entries(family: Family) -> Vec<Entry> {
     match family {
         Family::Portable => portable(),
+        Family::Mma => mma(),
         _ => rows(family),
     }
 }
@@ -92,6 +93,47 @@ fn portable() -> Vec<Entry> {
         ..entry(full([64, 128]).with_dtype(DType::F16))
     }));
     entries
+}
+
+/// Head and value dimensions for `mma.sync`, among them the greatest of every row of the family's table.
+const MMA_DIMS: [[usize; 2]; 8] = [
+    [32, 64],
+    [64, 64],
+    [64, 128],
+    [96, 192],
+    [128, 128],
+    [192, 128],
+    [128, 256],
+    [256, 256],
+];
+
+/// The calls for `mma.sync`: all dimensions with the most and the least that a kernel can be asked for, those of published
+/// models in both types and with something of everything between.
+fn mma() -> Vec<Entry> {
+    let entry = |problem: Problem| Entry {
+        problem,
+        token_lambda: false,
+        offset: 0,
+        family: Family::Mma,
+    };
+    let of = |maps, dims| Problem::new(maps, [1, 512, 512], [4, 2], dims).with_dtype(DType::BF16);
+    let full = |dims| of(2, dims).with_mask(Mask::Causal).with_norm(NORM);
+    let mut problems = Vec::new();
+    for dims in MMA_DIMS {
+        let standard = of(1, dims).with_mask(Mask::Causal).with_norm(NORM);
+        problems.extend([full(dims), standard]);
+    }
+    for dims in PUBLISHED {
+        let windowed = of(2, dims).with_mask(WINDOW).with_norm(NORM);
+        let shared = of(2, dims).with_mask(Mask::Causal).with_shared_key(true);
+        problems.extend([
+            full(dims).with_dtype(DType::F16),
+            of(2, dims),
+            windowed,
+            shared,
+        ]);
+    }
+    problems.into_iter().map(entry).collect()
 }
 
 /// Every row of a family's table, in both types, with all that its kernel can be asked for; then what else changes the code.

@@ -8,8 +8,8 @@ use cubecl::prelude::*;
 use super::shape::HopperShape;
 use crate::kernels::hopper::accumulator::{THREADS, upper_row};
 use crate::kernels::hopper::barriers::meet_pair;
-use crate::kernels::hopper::output::{Line, Target};
 use crate::kernels::warp::fragment::{column, first_column, in_lower_row, quad_lane};
+use crate::kernels::warp::output::{Line, Target};
 use crate::kernels::warp::ptx::{
     inverse_sqrt, load_shared, load4_shared, quad_sum, store_shared, store4_shared,
 };

@@ -4,10 +4,10 @@
 
 use crate::kernels::hopper::accumulator;
 use crate::kernels::hopper::memory::{Memory, Resident, RingPlace};
-use crate::kernels::hopper::output::Writing;
 pub(crate) use crate::kernels::hopper::ptx::wgmma::PANEL;
 use crate::kernels::hopper::ptx::wgmma::{Product, WHOLE_ROW};
 use crate::kernels::hopper::settings::HopperSettings;
+use crate::kernels::warp::output::Writing;
 use crate::kernels::warp::ptx::Half;
 use crate::math::mask::Sides;
 

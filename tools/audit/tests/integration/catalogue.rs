@@ -6,7 +6,7 @@ use std::path::Path;
 
 use audit::catalogue;
 use cuda_device::Arch;
-use diff_flash_attn::tuning::{DeviceClass, Family, MaskKind, shipped};
+use diff_flash_attn::tuning::{DeviceClass, Family, MaskKind, Pass, shipped};
 
 /// Names of the kernels in the Rust files below `folder`, as CubeCL makes types of them: `sum_long` is `SumLong`.
 fn kernels(folder: &Path, names: &mut BTreeSet<String>) {
@@ -80,6 +80,32 @@ fn every_setting_for_hopper_is_audited() {
                 assert!(found, "{name}");
             }
         }
+    }
+}
+
+/// Some rows are for devices of less shared memory than others.
+#[test]
+fn every_setting_for_mma_is_audited() {
+    let items: Vec<_> = [Arch::Sm80, Arch::Sm86]
+        .into_iter()
+        .flat_map(|arch| catalogue::items(arch).unwrap())
+        .collect();
+    for row in shipped().filter(|row| row.settings.family() == Family::Mma) {
+        let kernel = match row.pass {
+            Pass::Forward => "AttentionForwardMma",
+            Pass::QueryGradient => "AttentionBackwardQueryMma",
+            Pass::KeyValueGradient => "AttentionBackwardKeyValueMma",
+            other => unreachable!("{other} has no kernel"),
+        };
+        let maps = ["standard", "differential"][row.maps - 1];
+        let settings = row.settings.to_string();
+        let dims = format!("d{} dv{} ", row.head_dim, row.value_dim);
+        let found = items.iter().any(|item| {
+            let name = &item.settings;
+            let named = name.starts_with(&dims) && name.ends_with(&settings);
+            item.kernel.id().short_name() == kernel && named && name.contains(maps)
+        });
+        assert!(found, "{} {maps} {dims}{settings}", row.pass);
     }
 }
 

@@ -5,4 +5,6 @@ mod device;
 mod driver;
 mod faults;
 mod hopper;
+mod mma;
+mod mma_faults;
 mod portable;

@@ -2,8 +2,8 @@
 
 use cubecl::prelude::*;
 
-use crate::kernels::warp::fragment::{first_column, quad_lane, transpose_quad};
-use crate::kernels::warp::ptx::{Half, pack};
+use super::fragment::{first_column, quad_lane, transpose_quad};
+use super::ptx::{Half, pack};
 use crate::math::layout::Strides;
 
 /// What is compiled in of it.
@@ -18,6 +18,11 @@ impl Writing {
     /// Registers that are written together: those of eight columns, or where writes are wide of four times eight.
     pub(crate) const fn registers(&self) -> usize {
         if self.wide { 16 } else { 4 }
+    }
+
+    /// Words of two elements that are written together to one row.
+    pub(crate) const fn words(&self) -> usize {
+        self.registers() / 4
     }
 
     /// Columns of a vector in memory.
