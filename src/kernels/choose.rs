@@ -52,8 +52,7 @@ fn choose(
         return Ok(vec![]);
     }
     let mut refused = Vec::new();
-    let offered = ALL.iter().filter(|family| family.by_default());
-    for kernels in offered.copied().filter(|kernels| able(*kernels)) {
+    for kernels in ALL.iter().copied().filter(|kernels| able(*kernels)) {
         let family = kernels.family();
         match draft.attempt(|draft| plan(kernels, draft)) {
             Ok(()) => return Ok(refused),

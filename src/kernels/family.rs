@@ -14,11 +14,6 @@ pub(crate) trait Kernels: Sync {
     /// Its name.
     fn family(&self) -> Family;
 
-    /// Whether it is taken without being asked for.
-    fn by_default(&self) -> bool {
-        true
-    }
-
     /// The passes that it has kernels for.
     fn passes(&self) -> &'static [Pass];
 

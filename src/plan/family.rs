@@ -12,8 +12,7 @@ pub enum Family {
     Hopper,
     /// Forward and backward for f16 and bf16 through CUDA on compute capability 8.0 and later (A100, RTX 30, 40 and 50, L40),
     /// with head dimensions that are multiples of 16 up to 256. Every row of query, key, value and the output's gradient must
-    /// begin at a multiple of 16 bytes. Needs the feature `hopper`, which `cuda` includes. It is taken where it is asked for,
-    /// with [`Tuning::of`](crate::Tuning::of) or settings of its own.
+    /// begin at a multiple of 16 bytes. Needs the feature `hopper`, which `cuda` includes.
     Mma,
 }
 

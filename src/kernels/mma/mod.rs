@@ -43,11 +43,6 @@ impl Kernels for Mma {
         Family::Mma
     }
 
-    /// Not yet: not every row has run on every architecture.
-    fn by_default(&self) -> bool {
-        false
-    }
-
     fn passes(&self) -> &'static [Pass] {
         &[Pass::Forward, Pass::QueryGradient, Pass::KeyValueGradient]
     }

@@ -105,20 +105,20 @@ impl Launch {
 
 impl Call {
     /// Whether its kernels are compiled there: those for no one architecture have the same source everywhere, so all of them
-    /// are compiled for the oldest (portable ones for Hopper, too), on others those of published models in one type.
+    /// are compiled for the oldest, on others those of published models, in a type that takes them without being asked.
     fn is_for(&self, arch: Arch) -> bool {
         let Entry {
             problem, offset, ..
         } = self.entry;
         let published = PUBLISHED.contains(&[problem.head_dim, problem.value_dim]);
         let full = problem.maps == 2 && problem.mask == Mask::Causal && problem.norm.is_some();
-        let everywhere = published && full && offset == 0 && problem.dtype == DType::BF16;
-        let all = match self.entry.family {
-            Family::Portable => matches!(arch, Arch::Sm80 | Arch::Sm90a),
-            Family::Mma => arch == Arch::Sm80,
-            _ => true,
+        let dtype = match self.entry.family {
+            Family::Portable => DType::F32,
+            Family::Mma => DType::BF16,
+            _ => return true,
         };
-        all || everywhere
+        let everywhere = published && full && offset == 0 && problem.dtype == dtype;
+        everywhere || arch == Arch::Sm80
     }
 
     /// The kernels of the call's family, with those of none where it is the portable one: inference first, then a training

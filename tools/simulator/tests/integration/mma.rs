@@ -156,11 +156,30 @@ fn standard_attention() {
         [96, 192],
         [128, 256],
         [192, 128],
+        [256, 256],
     ]
     .into_iter()
     .enumerate()
     {
         verify(Arch::Sm80, case(i, dims, 1), MMA);
+    }
+}
+
+/// Texts of CLIP, images of ViT with and without a token for the class: no length is a multiple of a tile.
+#[test]
+fn short_sequences() {
+    for (len, dims, dtype) in [
+        (77, [64, 128], DType::F16),
+        (197, [64, 64], DType::BF16),
+        (257, [64, 128], DType::BF16),
+    ] {
+        let mask = if len == 77 { Mask::Causal } else { Mask::None };
+        let problem = Problem::differential([1, len, len], [1, 1], dims)
+            .with_dtype(dtype)
+            .with_mask(mask)
+            .with_norm(Some(NORM));
+        let case = Case::random(problem, &[1], true, len as u64);
+        verify(Arch::Sm80, (case, Layout::Interleaved), MMA);
     }
 }
 
