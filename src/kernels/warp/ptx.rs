@@ -88,6 +88,16 @@ pub(crate) fn quad_sum(x: f32) -> f32 {
     pair + exchange(pair, 2u32)
 }
 
+/// Whether `x` is below one in any lane of the warp.
+#[cube]
+pub(crate) fn any_below_one(x: f32) -> bool {
+    let x = value::<f32>(x);
+    let out: u32;
+    gpu_asm!("{{\n.reg .pred p;\nsetp.lt.f32 p, {x}, 0f3F800000;\nvote.sync.any.pred p, p, 0xffffffff;\nselp.b32 {out}, 1, 0, p;\n}}",
+        out = out(_) out, x = in(_) x, options(nomem));
+    out != 0u32
+}
+
 // ---- approximate functions, a few units in the last place of f32 ------------------------------------------------
 
 /// `2^x`

@@ -7,6 +7,9 @@ use super::ptx::{Half, exp2, log2, pack, quad_max, quad_sum, reciprocal};
 use crate::math::mask::{Band, Bounds, Sides};
 use crate::math::softmax::{FLOOR, MASKED};
 
+/// A score so far above its row's maximum moves it, as a power of 2: the exponentials still fit 16 bits.
+const FAR: f32 = 8.0;
+
 /// Running maxima and sums of exponentials of a thread's two rows. Each thread keeps the sums over its own columns.
 #[derive(CubeType)]
 pub(crate) struct Softmax {
@@ -14,6 +17,12 @@ pub(crate) struct Softmax {
     totals: Array<f32>,
     /// What earlier exponentials of each row decay by.
     decay: Array<f32>,
+}
+
+/// The new maximum of a row if it is far above the old one, else that.
+#[cube]
+fn if_far(old: f32, new: f32, scale: f32) -> f32 {
+    select((new - old) * scale > FAR, new, old)
 }
 
 /// Factors of a thread's two rows.
@@ -53,6 +62,32 @@ impl Softmax {
         #[comptime] sides: Sides,
     ) {
         visible.mask(x, first_key, count, sides);
+        let (upper, lower) = self.greatest(x, count);
+        self.move_to(upper, lower, scale);
+        self.exponentiate(x, scale, count);
+    }
+
+    /// The same, but a maximum moves only to what is far above it: mostly nothing decays. Sums and the log-sum-exp are exact
+    /// either way; an exponential is at most 256.
+    pub fn update_rarely(
+        &mut self,
+        x: &mut Array<f32>,
+        visible: &Visible,
+        first_key: i32,
+        scale: f32,
+        #[comptime] count: usize,
+        #[comptime] sides: Sides,
+    ) {
+        visible.mask(x, first_key, count, sides);
+        let (upper, lower) = self.greatest(x, count);
+        let upper = if_far(self.maxima[0], upper, scale);
+        let lower = if_far(self.maxima[1], lower, scale);
+        self.move_to(upper, lower, scale);
+        self.exponentiate(x, scale, count);
+    }
+
+    /// The maxima with those of new scores.
+    fn greatest(&self, x: &mut Array<f32>, #[comptime] count: usize) -> (f32, f32) {
         let mut upper = self.maxima[0];
         let mut lower = self.maxima[1];
         #[unroll]
@@ -63,14 +98,19 @@ impl Softmax {
                 upper = max(upper, x[i]);
             }
         }
-        upper = quad_max(upper);
-        lower = quad_max(lower);
+        (quad_max(upper), quad_max(lower))
+    }
+
+    fn move_to(&mut self, upper: f32, lower: f32, scale: f32) {
         self.decay[0] = exp2((self.maxima[0] - upper) * scale);
         self.decay[1] = exp2((self.maxima[1] - lower) * scale);
         self.maxima[0] = upper;
         self.maxima[1] = lower;
-        let upper_shift = -upper * scale;
-        let lower_shift = -lower * scale;
+    }
+
+    fn exponentiate(&mut self, x: &mut Array<f32>, scale: f32, #[comptime] count: usize) {
+        let upper_shift = -self.maxima[0] * scale;
+        let lower_shift = -self.maxima[1] * scale;
         let mut upper_total = self.totals[0] * self.decay[0];
         let mut lower_total = self.totals[1] * self.decay[1];
         #[unroll]

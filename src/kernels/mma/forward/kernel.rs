@@ -25,6 +25,7 @@ use crate::kernels::mma::walk::{first_of, reversed, stage_of, tiles_of};
 use crate::kernels::mma::warp::{thread_row, warp_map, warp_row};
 use crate::kernels::numbers::ForwardNumbers;
 use crate::kernels::warp::output::Line;
+use crate::kernels::warp::ptx::any_below_one;
 use crate::kernels::warp::softmax::{Softmax, Visible};
 use crate::math::F4;
 use crate::math::layout::Strides;
@@ -191,14 +192,15 @@ impl Walk {
                 self.load_values(value, t + comptime!(stages as u32 - 1), tiles);
                 commit_copies();
                 let mut weights = Array::<W4>::new(comptime!(dims.warp_maps() * tile / 16));
-                self.attend(&mut sums, &mut weights, signal, &visible, t, 0usize);
+                self.attend(&mut weights, signal, &visible, t, 0usize);
                 if comptime!(dims.warp_maps() == 2) {
-                    self.attend(&mut sums, &mut weights, noise, &visible, t, 1usize);
+                    self.attend(&mut weights, noise, &visible, t, 1usize);
                 }
                 wait_copies(comptime!(2 * stages - 2));
                 sync_cube();
                 self.load_keys(key, t + comptime!(stages as u32), tiles);
                 commit_copies();
+                decay(&mut sums, signal, noise, dims);
                 let values = self.memory
                     + comptime!(shape.values() as u32)
                     + stage_of(t, stages) * comptime!(shape.value().bytes() as u32);
@@ -279,10 +281,9 @@ impl Walk {
         }
     }
 
-    /// Scores of tile `t` and the warp's map number `map` to weights; its sums decay.
+    /// Scores of tile `t` and the warp's map number `map` to weights.
     fn attend(
         &self,
-        sums: &mut Array<F4>,
         weights: &mut Array<W4>,
         softmax: &mut Softmax,
         visible: &Visible,
@@ -306,22 +307,13 @@ impl Walk {
         );
         let mut x = scores(left, right, query, key, dims.half);
         let first = first_of(&self.bounds, t, key.rows) as i32;
-        softmax.update(
+        softmax.update_rarely(
             &mut x,
             visible,
             first,
             self.scale,
             comptime!(key.rows / 2),
             dims.sides,
-        );
-        let decay = softmax.decay();
-        let blocks = comptime!(dims.value_dim / 8);
-        scale_rows(
-            sums,
-            decay.upper,
-            decay.lower,
-            comptime!(map * blocks),
-            blocks,
         );
         left_operand(
             weights,
@@ -330,5 +322,25 @@ impl Walk {
             comptime!(key.rows / 8),
             dims.half,
         );
+    }
+}
+
+/// The sums decay where a maximum moved, which is rare: the warp asks first. Here, not where scores become weights, since a
+/// branch there would keep the assembler from mixing one map's exponentials with the other's products.
+#[cube]
+fn decay(sums: &mut Array<F4>, signal: &mut Softmax, noise: &mut Softmax, #[comptime] dims: Dims) {
+    let (maps, blocks) = comptime!((dims.warp_maps(), dims.value_dim / 8));
+    let first = signal.decay();
+    let mut least = min(first.upper, first.lower);
+    if comptime!(maps == 2) {
+        let second = noise.decay();
+        least = min(least, min(second.upper, second.lower));
+    }
+    if any_below_one(least) {
+        scale_rows(sums, first.upper, first.lower, 0usize, blocks);
+        if comptime!(maps == 2) {
+            let second = noise.decay();
+            scale_rows(sums, second.upper, second.lower, blocks, blocks);
+        }
     }
 }

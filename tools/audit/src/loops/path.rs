@@ -1,13 +1,18 @@
 //! The way through a loop that a tile takes without a mask.
 
 use super::flow::Loop;
+use super::instruction::Instruction;
 use super::listing::Function;
 
 /// Selections that make a block one that masks scores.
 const MASK: usize = 16;
 
+/// Multiplications that make a block one that scales the sums, since a maximum moved.
+const RESCALE: usize = 16;
+
 /// Instructions from the loop's head back to it. A branch is taken if the other way leaves the loop, if it closes the loop, or if
-/// it skips a block that masks scores; all else is executed, and waits succeed at once. None if that never comes back.
+/// it skips a block that masks scores or scales sums; all else is executed, and waits succeed at once. None if that never comes
+/// back.
 pub(crate) fn steady(function: &Function, l: &Loop) -> Option<Vec<usize>> {
     let mut path = Vec::new();
     let mut at = l.head;
@@ -35,7 +40,7 @@ fn next(function: &Function, l: &Loop, at: usize) -> Option<usize> {
     let Some(through) = through else {
         return Some(target);
     };
-    let skips = target > at && masks(function, at + 1..target);
+    let skips = target > at && rare(&function.code[at + 1..target]);
     Some(if target == l.head || skips {
         target
     } else {
@@ -43,12 +48,14 @@ fn next(function: &Function, l: &Loop, at: usize) -> Option<usize> {
     })
 }
 
-/// Whether a block masks scores: it selects for many of them, and multiplies no matrices.
-fn masks(function: &Function, block: core::ops::Range<usize>) -> bool {
-    let block = &function.code[block];
+/// Whether a block masks scores or scales sums: it selects for many, or does little but multiply, and multiplies no matrices.
+fn rare(block: &[Instruction]) -> bool {
     let count = |names: &[&str]| block.iter().filter(|i| names.contains(&i.base())).count();
     let multiplies = block.iter().any(|i| i.multiplies());
-    count(&["FSEL", "SEL"]) >= MASK && count(&["ISETP", "R2P", "LOP3"]) >= 1 && !multiplies
+    let masks = count(&["FSEL", "SEL"]) >= MASK && count(&["ISETP", "R2P", "LOP3"]) >= 1;
+    let scalings = count(&["FMUL"]);
+    let scales = scalings >= RESCALE && 2 * scalings > block.len();
+    !multiplies && (masks || scales)
 }
 
 #[cfg(test)]
@@ -84,6 +91,18 @@ mod tests {
             "EXIT",
         ]);
         assert_eq!(names(&lines), ["HMMA", "BRA", "BRA", "FMUL", "BRA"]);
+    }
+
+    #[test]
+    fn sums_are_scaled_rarely() {
+        let mut lines = vec![
+            ".L_head:",
+            "HMMA.16816.F32 R0, R4, R8, R0",
+            "@!P0 BRA `(.L_same)",
+        ];
+        lines.extend(["FMUL R0, R0, R1"; RESCALE]);
+        lines.extend([".L_same:", "@P3 BRA `(.L_head)", "EXIT"]);
+        assert_eq!(names(&lines), ["HMMA", "BRA", "BRA"]);
     }
 
     #[test]

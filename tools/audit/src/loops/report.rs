@@ -18,7 +18,7 @@ pub const ASSUMPTIONS: [&str; 9] = [
     "mma.sync: 256 multiply-adds a cycle and scheduler of f16 or bf16 on sm_80 and sm_90 (less than its warpgroups' 512), 64 with sums of f32 on sm_86, sm_89, sm_120, as GeForce has them.",
     "Shared memory: 128 bytes a cycle, of which products read B (and A, unless it is in registers); TMA's writes take their bytes, once for each barrier that expects some; LDS takes one cycle up to 8 bytes a lane, two for 16 (statistics that lanes share); other accesses every lane its own bytes, without bank conflicts. Nothing is buffered: pessimistic where it is nearly full.",
     "Copies from global memory always arrive in time.",
-    "Warps of a scheduler begin 40 cycles apart; named barriers pass turns from one warpgroup to the next.",
+    "Warps of a scheduler begin 40 cycles apart; named barriers pass turns from one warpgroup to the next; where none is passed, all warps of a cube meet at them, be they for fewer.",
     "No figure here was measured on a GPU. Prologue, epilogue, masked tiles, waves of cubes and clocks are not in it.",
 ];
 

@@ -11,7 +11,7 @@ use super::machine::Machine;
 use super::predict::{Prediction, Shared};
 use super::product::{self, Product};
 use super::scheduler::Warps;
-use super::step::Step;
+use super::step::steps;
 use super::{flow, loads, path};
 
 /// Warps of a warpgroup, and schedulers of a multiprocessor.
@@ -97,7 +97,7 @@ fn warps(function: &Function, machine: &Machine, launch: &Launch) -> Warps {
 }
 
 fn measure(path: &[&Instruction], machine: &Machine, warps: Warps, loads: Option<f64>) -> Steady {
-    let steps: Vec<Step> = path.iter().map(|i| Step::of(i, machine)).collect();
+    let steps = steps(path, machine);
     let mut counts = BTreeMap::new();
     path.iter()
         .for_each(|i| *counts.entry(Class::of(i)).or_default() += 1);

@@ -55,6 +55,16 @@ pub(crate) struct Step {
     pub shared: f64,
 }
 
+/// Those of a loop. Where no warp passes a turn, a named barrier is one at which warps meet.
+pub(crate) fn steps(path: &[&Instruction], machine: &Machine) -> Vec<Step> {
+    let mut steps: Vec<Step> = path.iter().map(|i| Step::of(i, machine)).collect();
+    if steps.iter().all(|step| step.hold != Hold::Pass) {
+        let turns = steps.iter_mut().filter(|step| step.hold == Hold::Turn);
+        turns.for_each(|step| step.hold = Hold::Meet);
+    }
+    steps
+}
+
 impl Step {
     pub fn of(instruction: &Instruction, machine: &Machine) -> Self {
         let pipe = Pipe::of(instruction);
@@ -99,5 +109,27 @@ fn hold(instruction: &Instruction) -> Hold {
         "BAR" if instruction.has("SYNC") => Hold::Turn,
         "BAR" if instruction.has("ARV") => Hold::Pass,
         _ => Hold::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds(lines: &[&str]) -> Vec<Hold> {
+        let code: Vec<_> = lines.iter().map(|line| Instruction::parse(line)).collect();
+        let path: Vec<_> = code.iter().collect();
+        let machine = Machine::of("sm_80").unwrap();
+        steps(&path, &machine)
+            .iter()
+            .map(|step| step.hold)
+            .collect()
+    }
+
+    #[test]
+    fn turns_are_for_warps_that_pass_them() {
+        let (wait, pass) = ("BAR.SYNC.DEFER_BLOCKING R2, 0x40", "BAR.ARV 0x2, 0x100");
+        assert_eq!(holds(&[wait, pass]), [Hold::Turn, Hold::Pass]);
+        assert_eq!(holds(&[wait]), [Hold::Meet]);
     }
 }
