@@ -11,7 +11,7 @@ pub enum Family {
     /// which `cuda` includes.
     Hopper,
     /// Forward and backward for f16 and bf16 through CUDA on compute capability 8.0 and later (A100, RTX 30, 40 and 50, L40),
-    /// with head dimensions that are multiples of 16 up to 256. Every row of query, key, value and the output's gradient must
+    /// with head dimensions that are multiples of 16 up to 256; backward of standard attention up to (128, 256) or (192, 128). Every row of query, key, value and the output's gradient must
     /// begin at a multiple of 16 bytes. Needs the feature `hopper`, which `cuda` includes.
     Mma,
 }

@@ -26,8 +26,8 @@ const fn row(
 }
 
 /// All default settings: those of which `tools/audit` finds that no register is spilled. The first row that covers the problem
-/// and whose shared memory the device has is taken; for every problem there is one of at most 99 KiB, which all devices of the
-/// family have. They await a measurement.
+/// and whose shared memory the device has is taken; for every problem of two maps there is one of at most 99 KiB, which all devices
+/// of the family have. They await a measurement.
 #[rustfmt::skip]
 pub(super) const TABLE: &[Row<MmaSettings>] = &[
     //  pass          maps d    dv     tile warps stages split
@@ -52,6 +52,7 @@ pub(super) const TABLE: &[Row<MmaSettings>] = &[
     row(KeyValueGradient, 1, [ 64, 128], [32, 4, 2], false),
     row(KeyValueGradient, 1, [128, 128], [32, 4, 1], false),
     row(KeyValueGradient, 1, [128, 256], [16, 4, 1], false),
+    row(KeyValueGradient, 1, [192, 128], [16, 8, 1], false),
     row(KeyValueGradient, 2, [ 64, 128], [32, 4, 1], false),
     row(KeyValueGradient, 2, [128, 128], [32, 8, 1], true),
     row(KeyValueGradient, 2, [128, 256], [32, 8, 1], true),
@@ -60,9 +61,12 @@ pub(super) const TABLE: &[Row<MmaSettings>] = &[
     row(KeyValueGradient, 2, [256, 256], [16, 4, 1], true),
 ];
 
-/// Settings for a problem, best known first.
+/// Settings for a problem, best known first. Those with a map for each of two warps are for two maps: a single one would have
+/// all sums in one warp, and spill.
 pub(super) fn rows(pass: Pass, problem: &Problem) -> impl Iterator<Item = MmaSettings> {
     let rows = TABLE.iter().filter(move |row| row.pass == pass);
-    rows.filter(|row| row.covers(problem))
+    let shared_out = |row: &&Row<MmaSettings>| !row.settings.split || problem.maps == 2;
+    rows.filter(shared_out)
+        .filter(|row| row.covers(problem))
         .map(|row| row.settings)
 }

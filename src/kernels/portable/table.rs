@@ -99,7 +99,7 @@ pub(crate) const TABLE: &[Row<PortableSettings>] = &[
     row(Nvidia,   KeyValueGradient, [2, 2, 128, 128], [3,  4,  3, 8, 32], Reduce),
     row(Nvidia,   KeyValueGradient, [2, 1, 128, 256], [3,  4,  3, 8, 32], Reduce),
     row(Nvidia,   KeyValueGradient, [2, 2, 128, 256], [2,  4,  4, 8, 32], Reduce),
-    row(Nvidia,   KeyValueGradient, [2, 2, 256, 256], [1,  4,  6, 4, 16], Reduce),
+    row(Nvidia,   KeyValueGradient, [2, 2, 256, 256], [1,  4,  6, 8, 32], Reduce),
 ];
 
 /// Settings for a problem on a class of devices, best first.

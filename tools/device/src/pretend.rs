@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use anyhow::{Result, anyhow};
 use cubecl_core::bytes::Bytes;
 use cubecl_core::device::{DeviceId, DeviceService, ServerUtilitiesHandle, ServiceId};
+use cubecl_core::device_handle::DeviceHandle;
 use cubecl_core::environment::stream::StreamId;
 use cubecl_core::future::DynFut;
 use cubecl_core::prelude::{Client, CubeCount, CubeKernel};
@@ -54,16 +55,47 @@ pub trait Behaviour: Send + 'static {
     fn check(&self) -> Result<()>;
 }
 
-/// A client of a new device of the given architecture that behaves so. It has no clock: nothing can be timed on it.
+/// A pretended device. It has no clock: nothing can be timed on it.
 ///
-/// # Errors
-/// If CubeCL does not take the device, as after 65536 of them.
-pub fn client(arch: Arch, behaviour: impl Behaviour) -> Result<Client> {
-    static DEVICES: AtomicU16 = AtomicU16::new(0);
+/// Its thread ends when this and every clone of its client are gone: CubeCL lets the thread of a device look for work some
+/// thousand times a second, and a process may have made hundreds of devices.
+pub struct Device {
+    client: Client,
+    id: DeviceId,
+}
 
-    let device = DeviceId::new(0, DEVICES.fetch_add(1, Ordering::Relaxed));
-    Client::try_init(device, PretendingServer::new(device, arch, behaviour))
-        .map_err(|error| anyhow!("the pretended device is refused: {error:?}"))
+/// What tells pretended devices from those of CubeCL's runtimes, which number their kinds from 0.
+const KIND: u16 = 1000;
+
+impl Device {
+    /// A new device of the given architecture that behaves so.
+    ///
+    /// # Errors
+    /// If CubeCL does not take the device, as after 65536 of them.
+    pub fn new<B: Behaviour>(arch: Arch, behaviour: B) -> Result<Self> {
+        static DEVICES: AtomicU16 = AtomicU16::new(0);
+
+        let id = DeviceId::new(KIND, DEVICES.fetch_add(1, Ordering::Relaxed));
+        let server = PretendingServer::new(id, arch, behaviour);
+        let client = Client::try_init(id, server)
+            .map_err(|error| anyhow!("the pretended device is refused: {error:?}"))?;
+        Ok(Self { client, id })
+    }
+
+    /// The client to launch on.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let id = self.id;
+        // It waits for the last clone of the client.
+        drop(std::thread::spawn(move || {
+            DeviceHandle::<dyn Server>::shutdown(id);
+        }));
+    }
 }
 
 struct PretendingServer<B> {

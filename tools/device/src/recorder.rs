@@ -15,7 +15,7 @@ type Log = Arc<Mutex<Vec<Kernel>>>;
 /// A pretended CUDA device. Code that launches kernels takes its [`client`](Recorder::client) for a real one: buffers
 /// are allocated and written in name only, launches are kept, reads give zeros.
 pub struct Recorder {
-    client: Client,
+    device: pretend::Device,
     log: Log,
 }
 
@@ -42,13 +42,13 @@ impl Recorder {
             log: log.clone(),
             keeps,
         };
-        let client = pretend::client(arch, recording)?;
-        Ok(Self { client, log })
+        let device = pretend::Device::new(arch, recording)?;
+        Ok(Self { device, log })
     }
 
     /// The client to launch on.
     pub fn client(&self) -> &Client {
-        &self.client
+        self.device.client()
     }
 
     /// The kernels launched since the last call, in order, one entry a launch.
@@ -56,7 +56,7 @@ impl Recorder {
     /// # Errors
     /// If the device's thread died.
     pub fn take(&self) -> Result<Vec<Kernel>> {
-        self.client.flush()?;
+        self.client().flush()?;
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(std::mem::take(&mut log))
     }

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use anyhow::Result;
 use cubecl_core::prelude::Client;
 use cubecl_core::server::Handle;
+use cuda_device::pretend::Device;
 use cuda_device::{Arch, Nvrtc};
 
 use crate::device::simulating;
@@ -12,7 +13,7 @@ use crate::launched::{CountedLaunch, Log};
 
 /// A CUDA device that runs in the PTX simulator and counts what its kernels do.
 pub struct Counting {
-    client: Client,
+    device: Device,
     log: Log,
 }
 
@@ -28,13 +29,13 @@ impl Counting {
     /// If CubeCL does not take the device, as after 65536 of them.
     pub fn new(arch: Arch, nvrtc: Nvrtc) -> Result<Self> {
         let log = Log::default();
-        let client = simulating(arch, nvrtc, Box::new(|ptx| ptx), Some(log.clone()))?;
-        Ok(Self { client, log })
+        let device = simulating(arch, nvrtc, Box::new(|ptx| ptx), Some(log.clone()))?;
+        Ok(Self { device, log })
     }
 
     /// The client to launch on.
     pub fn client(&self) -> &Client {
-        &self.client
+        self.device.client()
     }
 
     /// The launches since the last call, in order.
@@ -42,7 +43,7 @@ impl Counting {
     /// # Errors
     /// If one of them went wrong, or the device's thread died.
     pub fn take(&self) -> Result<Vec<CountedLaunch>> {
-        self.client.flush()?;
+        self.client().flush()?;
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(std::mem::take(&mut log))
     }

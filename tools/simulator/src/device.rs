@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow, bail};
 use cubecl_core::prelude::{Client, CubeCount};
 use cubecl_server::memory_management::ManagedMemoryHandle;
 use cubecl_server::server::{CopyDescriptor, KernelArguments};
-use cuda_device::pretend::{self, Behaviour};
+use cuda_device::pretend::{Behaviour, Device};
 use cuda_device::{Arch, Kernel, Nvrtc};
 
 use crate::launched::Log;
@@ -13,7 +13,7 @@ use crate::runner::{Change, Runner};
 
 /// A CUDA device that runs in the PTX simulator.
 pub struct Simulator {
-    client: Client,
+    device: Device,
 }
 
 impl Simulator {
@@ -34,29 +34,29 @@ impl Simulator {
         nvrtc: Nvrtc,
         change: impl Fn(String) -> String + Send + 'static,
     ) -> Result<Self> {
-        let client = simulating(arch, nvrtc, Box::new(change), None)?;
-        Ok(Self { client })
+        let device = simulating(arch, nvrtc, Box::new(change), None)?;
+        Ok(Self { device })
     }
 
     /// The client to launch on.
     pub fn client(&self) -> &Client {
-        &self.client
+        self.device.client()
     }
 }
 
-/// A client of a new device, whose launches are counted into a log if there is one.
+/// A new device, whose launches are counted into a log if there is one.
 pub(crate) fn simulating(
     arch: Arch,
     nvrtc: Nvrtc,
     change: Change,
     log: Option<Log>,
-) -> Result<Client> {
+) -> Result<Device> {
     let simulating = Simulating {
         runner: Runner::new(arch, nvrtc, change, log),
         memory: Memory::new(arch.shared_memory()),
         failure: None,
     };
-    pretend::client(arch, simulating)
+    Device::new(arch, simulating)
 }
 
 struct Simulating {

@@ -5,7 +5,9 @@ use checks::device::{Layout, checks, inputs, options, run};
 use checks::tolerance::assert_all;
 use cuda_device::Arch;
 use diff_flash_attn::tuning::{Family, MmaSettings, Pass};
-use diff_flash_attn::{DType, Mask, Norm, Problem, Tuning, plan_forward};
+use diff_flash_attn::{
+    DType, Mask, Norm, Problem, Tensor, Tuning, forward, plan_backward, plan_forward,
+};
 
 use crate::device;
 
@@ -156,7 +158,6 @@ fn standard_attention() {
         [96, 192],
         [128, 256],
         [192, 128],
-        [256, 256],
     ]
     .into_iter()
     .enumerate()
@@ -265,4 +266,26 @@ fn refusals() {
         let family = plan.describe().into_iter().find_map(|step| step.family);
         assert_eq!(family, Some(Family::Portable));
     }
+}
+
+/// One map of the widest heads would leave a warp more sums than it has registers.
+#[test]
+fn widest_gradients_of_standard_attention_are_portable() {
+    let Some(device) = device::device(Arch::Sm80) else {
+        return;
+    };
+    let client = device.client();
+    let problem = Problem::new(1, [1, 20, 20], [1, 1], [256, 256]).with_dtype(DType::BF16);
+    let case = Case::random(problem, &[1], false, 1);
+    let inputs = inputs(client, &case, Layout::Interleaved);
+    let options = options(&case, Tuning::default());
+    let saved = forward(client, &inputs, &options).unwrap().saved.unwrap();
+    let gradient = Tensor::empty(client, DType::BF16, &case.output_shape());
+    let plan = plan_backward(client, &inputs, &saved, &gradient, &options).unwrap();
+    let plan = plan.to_string();
+    assert!(plan.contains("attention_backward_query "), "{plan}");
+    assert!(
+        plan.contains("no settings for key-value-gradient"),
+        "{plan}"
+    );
 }
