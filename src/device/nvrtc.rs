@@ -1,6 +1,7 @@
 //! NVIDIA's run-time compiler, loaded from a file when it is needed: nothing of CUDA is linked.
 
 use std::ffi::{CStr, CString, NulError, c_char, c_int, c_void};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::ptr;
 
@@ -87,9 +88,9 @@ pub struct Nvrtc {
     architectures: Vec<u32>,
     path: PathBuf,
     headers: Vec<PathBuf>,
-    /// Keeps the functions loaded.
-    _library: Library,
-    _builtins: Option<Library>,
+    /// Keeps the functions loaded, for good: unloaded while another thread ends or the process does, the library crashes it.
+    _library: ManuallyDrop<Library>,
+    _builtins: ManuallyDrop<Option<Library>>,
 }
 
 /// Those of `nvrtc.h`.
@@ -170,8 +171,8 @@ impl Nvrtc {
             architectures: Vec::new(),
             path: path.into(),
             headers,
-            _library: library,
-            _builtins: builtins,
+            _library: ManuallyDrop::new(library),
+            _builtins: ManuallyDrop::new(builtins),
         };
         let (major, minor) = (&mut nvrtc.version.0, &mut nvrtc.version.1);
         // SAFETY: results go to fields.
