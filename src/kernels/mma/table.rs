@@ -43,7 +43,7 @@ pub(super) const TABLE: &[Row<MmaSettings>] = &[
 
     row(QueryGradient,    1, [ 64, 128], [64, 4, 1], false),
     row(QueryGradient,    1, [128, 256], [32, 4, 1], false),
-    row(QueryGradient,    1, [256, 256], [16, 4, 1], false),
+    row(QueryGradient,    1, [192, 128], [16, 4, 1], false),
     row(QueryGradient,    2, [ 64, 128], [32, 4, 1], false),
     row(QueryGradient,    2, [128, 256], [32, 8, 1], true),
     row(QueryGradient,    2, [192, 128], [32, 8, 1], true),
