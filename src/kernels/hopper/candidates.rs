@@ -1,9 +1,12 @@
 //! Every setting that a pass can be launched with, for those who measure.
 
-use super::feasible::{WHOLE_VALUES, problem_shape};
+use super::backward::keys::shape::KeysShape;
+use super::backward::queries::shape::QueriesShape;
+use super::feasible::{WHOLE_VALUES, problem_dims, problem_shape};
 use super::settings::HopperSettings;
 use super::table;
 use crate::device::Device;
+use crate::error::Result;
 use crate::plan::Pass;
 use crate::problem::Problem;
 
@@ -12,19 +15,45 @@ const REGISTERS: [usize; 3] = [240, 232, 160];
 
 /// The table's row for the problem first, then every other that the device can launch.
 pub(super) fn candidates(pass: Pass, problem: &Problem, device: &Device) -> Vec<HopperSettings> {
-    if pass != Pass::Forward {
-        return vec![];
-    }
-    let feasible = |settings: &HopperSettings| {
-        problem_shape(problem, device, Some(*settings), WHOLE_VALUES).is_ok()
+    let feasible = |settings: &HopperSettings| match pass {
+        Pass::Forward => problem_shape(problem, device, Some(*settings), WHOLE_VALUES).is_ok(),
+        _ => is_gradient(pass, problem, device, *settings).is_ok(),
     };
-    let known = table::settings(problem);
-    let others = all().filter(|settings| Some(*settings) != known);
+    let known = table::settings(pass, problem);
+    let others = all(pass).into_iter();
+    let others = others.filter(|settings| Some(*settings) != known);
     known.into_iter().chain(others).filter(feasible).collect()
 }
 
+/// Whether a gradient's kernel can be made with the settings.
+fn is_gradient(
+    pass: Pass,
+    problem: &Problem,
+    device: &Device,
+    settings: HopperSettings,
+) -> Result<()> {
+    let dims = problem_dims(problem, device, 1)?;
+    let settings = settings.of_gradient()?;
+    match pass {
+        Pass::QueryGradient => QueriesShape::new(dims, settings).check(device),
+        _ => KeysShape::all(dims, settings, device).map(|_| ()),
+    }
+}
+
 /// All settings, the widest tiles first.
-fn all() -> impl Iterator<Item = HopperSettings> {
+fn all(pass: Pass) -> Vec<HopperSettings> {
+    match pass {
+        Pass::Forward => forward().collect(),
+        _ => gradients().collect(),
+    }
+}
+
+fn gradients() -> impl Iterator<Item = HopperSettings> {
+    let tiles = (1..=8).rev().map(|n| 16 * n);
+    tiles.flat_map(|tile| [2, 3].map(|n| HopperSettings::new([tile, n, n, 2, 1, 240], true, false)))
+}
+
+fn forward() -> impl Iterator<Item = HopperSettings> {
     let keys = (1..=16).rev().map(|n| 16 * n);
     let stages = keys.flat_map(|n| {
         let pairs = [[2, 2], [2, 3], [3, 2], [3, 3], [4, 4]];

@@ -1,5 +1,6 @@
 //! Which problems the kernels for compute capability 9.0 take.
 
+use super::backward::dims::Dims;
 use super::forward::shape::{HopperShape, PANEL};
 use super::settings::HopperSettings;
 use super::table;
@@ -7,7 +8,7 @@ use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::kernels::warp::ptx::Half;
-use crate::plan::{AxisStrides, ForwardCall, View};
+use crate::plan::{AxisStrides, BackwardCall, ForwardCall, Pass, View};
 use crate::problem::Problem;
 
 /// Scales with which masked scores, and those of no key at all, are far below and yet finite.
@@ -65,7 +66,7 @@ pub(super) fn problem_shape(
     check_device(device)?;
     let half = half(problem.dtype)?;
     let (d, dv) = (problem.head_dim, problem.value_dim);
-    let Some(settings) = asked.or_else(|| table::settings(problem)) else {
+    let Some(settings) = asked.or_else(|| table::settings(Pass::Forward, problem)) else {
         return refuse(format!("no settings for head dimensions {d} and {dv}"));
     };
     if !d.is_multiple_of(16) || !dv.is_multiple_of(16) {
@@ -92,6 +93,83 @@ pub(super) fn problem_shape(
     };
     settings.check(problem, shape.shared_memory(), device)?;
     Ok(shape)
+}
+
+/// What is compiled into the gradients' kernels for a call with `grad`, the gradient of the output before the norm.
+pub(super) fn backward_dims(call: &BackwardCall, grad: &View, device: &Device) -> Result<Dims> {
+    let problem = &call.problem;
+    let half = problem.value_dim / 2;
+    let value_parts = if call.value.strides.pair == half {
+        1
+    } else {
+        2
+    };
+    if value_parts == 2 && !half.is_multiple_of(PANEL) {
+        return refuse(format!(
+            "halves of a value that lie apart have {half} columns, expected a multiple of {PANEL}"
+        ));
+    }
+    let dims = problem_dims(problem, device, value_parts)?;
+    let (queries, keys) = (
+        [problem.query_len, problem.heads],
+        [problem.key_len, problem.kv_heads],
+    );
+    let tensors = [
+        (&call.query, queries, problem.maps),
+        (&call.key, keys, problem.key_maps()),
+        (&call.value, keys, value_parts),
+        (grad, queries, 1),
+    ];
+    for (view, [len, heads], pairs) in tensors {
+        check_tensor_map(view, [problem.batch, len, heads, pairs])?;
+    }
+    let written = [&call.grad_query, &call.grad_key, &call.grad_value];
+    if !written.iter().all(|view| view.strides.divisible(2)) {
+        return refuse("gradients are written two columns at a time".into());
+    }
+    let aligned = |view: &&View| view.residue.is_multiple_of(16) && view.strides.divisible(8);
+    let wide = problem.head_dim.is_multiple_of(32) && half.is_multiple_of(32);
+    Ok(Dims {
+        wide: wide && written.iter().all(aligned),
+        ..dims
+    })
+}
+
+/// The same for a problem that lies row-major in memory.
+pub(super) fn problem_dims(problem: &Problem, device: &Device, value_parts: usize) -> Result<Dims> {
+    check_device(device)?;
+    if !problem.head_dim.is_multiple_of(16) || !problem.value_dim.is_multiple_of(16) {
+        return refuse("head dimensions must be multiples of 16".into());
+    }
+    if problem.head_dim > 256 || problem.value_dim > 256 {
+        return refuse("head dimensions must be at most 256".into());
+    }
+    if !SCALES.contains(&problem.scale) {
+        return refuse(format!("scale {} is outside {SCALES:?}", problem.scale));
+    }
+    Ok(Dims {
+        head_dim: problem.head_dim,
+        value_dim: problem.value_dim,
+        maps: problem.maps,
+        key_maps: problem.key_maps(),
+        value_parts,
+        half: half(problem.dtype)?,
+        sides: problem.band().0,
+        wide: true,
+    })
+}
+
+/// The settings of a gradient pass, asked for or the table's.
+pub(super) fn gradient_settings(
+    pass: Pass,
+    problem: &Problem,
+    asked: Option<HopperSettings>,
+) -> Result<HopperSettings> {
+    let (d, dv) = (problem.head_dim, problem.value_dim);
+    match asked.or_else(|| table::settings(pass, problem)) {
+        Some(settings) => Ok(settings),
+        None => refuse(format!("no settings for head dimensions {d} and {dv}")),
+    }
 }
 
 /// Whether eight columns of every output lie at a multiple of 16 bytes, and each warpgroup has four times as many.

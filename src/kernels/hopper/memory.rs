@@ -21,8 +21,10 @@ pub(crate) struct Resident {
 pub(crate) struct RingPlace {
     pub at: usize,
     pub stages: usize,
-    /// Bytes of a tile.
+    /// Bytes of a stage.
     pub bytes: usize,
+    /// Bytes of them that a tile fills.
+    pub lands: usize,
     pub full: usize,
     pub empty: usize,
 }
@@ -57,6 +59,16 @@ impl Memory {
 
     /// A ring of `stages` tiles that `readers` warps release.
     pub(crate) fn ring(&mut self, stages: usize, bytes: usize, readers: usize) -> RingPlace {
+        self.ring_of(stages, [bytes, bytes], readers)
+    }
+
+    /// A ring of `stages` of so many bytes, fewer of which land.
+    pub(crate) fn ring_of(
+        &mut self,
+        stages: usize,
+        [bytes, lands]: [usize; 2],
+        readers: usize,
+    ) -> RingPlace {
         let at = self.region(stages * bytes);
         let full = self.barriers(stages, 1);
         let empty = self.barriers(stages, readers);
@@ -64,6 +76,7 @@ impl Memory {
             at,
             stages,
             bytes,
+            lands,
             full,
             empty,
         }

@@ -3,9 +3,10 @@
 //! [`kernel`](forward::kernel) is the schedule, and reads from top to bottom: [`producer`](forward::producer) fills the rings ([`ring`]) that the computing
 //! warpgroups empty ([`tiles`](forward::tiles)), [`softmax`](super::warp::softmax) stands between their two products, [`epilogue`](forward::epilogue) makes the output.
 //! [`shape`](forward::shape) says what is compiled in and lists what lies in shared memory ([`memory`]), [`accumulator`] and [`fragment`](super::warp::fragment)
-//! say who holds which element, [`ptx`] has every instruction's text.
+//! say who holds which element, [`ptx`] has every instruction's text. [`backward`] has the gradients.
 
 mod accumulator;
+mod backward;
 mod barriers;
 mod candidates;
 mod feasible;
@@ -15,6 +16,7 @@ mod ptx;
 mod ring;
 mod settings;
 mod table;
+mod tiled;
 mod turns;
 mod work;
 
@@ -24,9 +26,10 @@ use super::passes::statistics::RowResults;
 use super::settings::Tuning;
 use super::table::Shipped;
 use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::{BackwardCall, Draft, Family, ForwardCall, Pass};
 use crate::problem::Problem;
+use backward::step::{KeysStep, PackStep, QueriesStep};
 use forward::step::HopperForwardStep;
 pub use settings::HopperSettings;
 
@@ -42,7 +45,7 @@ impl Kernels for Hopper {
     }
 
     fn passes(&self) -> &'static [Pass] {
-        &[Pass::Forward]
+        &[Pass::Forward, Pass::QueryGradient, Pass::KeyValueGradient]
     }
 
     fn forward(
@@ -59,16 +62,29 @@ impl Kernels for Hopper {
 
     fn products(
         &self,
-        _call: &BackwardCall,
-        _rows: &RowResults,
-        _device: &Device,
-        _tuning: &Tuning,
-        _draft: &mut Draft,
+        call: &BackwardCall,
+        rows: &RowResults,
+        device: &Device,
+        tuning: &Tuning,
+        draft: &mut Draft,
     ) -> Result<()> {
-        Err(Error::Settings {
-            settings: Family::Hopper.to_string(),
-            problem: "has no kernels for gradients".into(),
-        })
+        let dims = feasible::backward_dims(call, &rows.grad, device)?;
+        let settings =
+            |pass| feasible::gradient_settings(pass, &call.problem, own(tuning.settings(pass)));
+        let (queries, keys) = (
+            settings(Pass::QueryGradient)?,
+            settings(Pass::KeyValueGradient)?,
+        );
+        let pack = PackStep::new(call, rows, device, draft)?;
+        let read = (rows.grad, pack.packed);
+        let query = QueriesStep::new(call, read, queries, dims, device)?;
+        let key_value = KeysStep::all(call, read, keys, dims, device)?;
+        draft.push(pack);
+        draft.push(query);
+        for step in key_value {
+            draft.push(step);
+        }
+        Ok(())
     }
 
     fn candidates(&self, pass: Pass, problem: &Problem, device: &Device) -> Vec<Settings> {
@@ -77,7 +93,7 @@ impl Kernels for Hopper {
     }
 
     fn shipped(&self) -> Vec<Shipped> {
-        table::TABLE.iter().map(|row| row.shipped()).collect()
+        table::rows().map(|row| row.shipped()).collect()
     }
 }
 

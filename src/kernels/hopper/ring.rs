@@ -73,7 +73,7 @@ impl Ring {
             self.empty + self.stage * comptime!(BARRIER as u32),
             self.parity,
         );
-        barrier_expect(self.landed(), comptime!(self.place.bytes));
+        barrier_expect(self.landed(), comptime!(self.place.lands));
         self.tiles + self.stage * comptime!(self.place.bytes as u32)
     }
 
@@ -85,6 +85,11 @@ impl Ring {
     /// Where the ring's first tile is.
     pub fn first_tile(&self) -> u32 {
         self.tiles
+    }
+
+    /// Distance of the stage from the first, in bytes.
+    pub fn stage_bytes(&self) -> u32 {
+        self.stage * comptime!(self.place.bytes as u32)
     }
 
     /// Waits for the next tile; returns its number in the ring.

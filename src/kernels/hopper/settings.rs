@@ -4,12 +4,17 @@ use core::fmt;
 use core::str::FromStr;
 
 use super::accumulator::THREADS;
+use super::backward::dims::GradientSettings;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::kernels::names;
 use crate::problem::Problem;
 
-/// Tile sizes of one launch of the forward kernel for compute capability 9.0.
+/// Tile sizes of one launch of a kernel for compute capability 9.0.
+///
+/// The kernels of the gradients have 128 rows that stay, and `keys` is the rows of a tile that streams by: queries for the
+/// gradients of key and value. They take both numbers of stages equal, two computing warpgroups, one cube, overlap, and no
+/// turns. What follows is the forward kernel.
 ///
 /// A cube has one warpgroup that loads tiles and `consumers` that compute on 64 rows each. With two maps the two
 /// consumers compute a map each of the same 64 queries, with one map each has 64 queries of its own. The
@@ -149,6 +154,41 @@ impl HopperSettings {
             shared_memory,
             device.shared_memory,
         )
+    }
+
+    /// As the kernels of the gradients take them: `keys` is then the rows of a tile that streams by.
+    pub(crate) fn of_gradient(&self) -> Result<GradientSettings> {
+        let Self {
+            keys,
+            key_stages,
+            value_stages,
+            ..
+        } = *self;
+        if keys == 0 || !keys.is_multiple_of(16) || keys > 128 {
+            let expected = "expected a multiple of 16 from 16 to 128";
+            return Err(self.refuse(&format!("keys is {keys}, {expected}")));
+        }
+        if !(2..=8).contains(&key_stages) || key_stages != value_stages {
+            let expected = "expected the same for both, 2 to 8";
+            let problem = format!("stages are {key_stages} and {value_stages}, {expected}");
+            return Err(self.refuse(&problem));
+        }
+        if self.consumers != 2 || self.cluster != 1 || !self.overlap || self.turns {
+            let expected = "2 computing warpgroups in cubes of their own, overlap and no turns";
+            return Err(self.refuse(&format!("gradients are made by {expected}")));
+        }
+        let (first, most) = (self.launch_registers(), MOST_REGISTERS - 2 * REGISTER_STEP);
+        let range = first..=most;
+        if !range.contains(&self.registers) || !self.registers.is_multiple_of(REGISTER_STEP) {
+            let expected = format!("expected a multiple of {REGISTER_STEP} in {range:?}");
+            let problem = format!("registers is {}, {expected}", self.registers);
+            return Err(self.refuse(&problem));
+        }
+        Ok(GradientSettings {
+            tile: keys,
+            stages: key_stages,
+            registers: self.registers,
+        })
     }
 
     fn check_tiles(&self, problem: &Problem) -> Result<()> {

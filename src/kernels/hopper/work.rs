@@ -10,6 +10,7 @@ pub(crate) struct Place {
     pub tile: u32,
     pub tiles: u32,
     pub head: u32,
+    pub heads: u32,
     pub batch: u32,
 }
 
@@ -20,6 +21,7 @@ impl Place {
             tile: CUBE_POS_X,
             tiles: CUBE_COUNT_X,
             head: CUBE_POS_Y,
+            heads: CUBE_COUNT_Y,
             batch: CUBE_POS_Z,
         }
     }

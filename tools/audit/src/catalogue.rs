@@ -219,10 +219,14 @@ impl Call {
     fn launch(&self, kernel: Kernel, step: Option<Description>, saving: &str) -> Launch {
         let step = step.filter(|step| step.family.is_some());
         let settings = step.as_ref().and_then(|step| step.settings.clone());
+        let forward = step
+            .as_ref()
+            .is_some_and(|step| step.kernel.contains("forward"));
         let overlaps = |name: &String| name.parse().is_ok_and(|it: HopperSettings| it.overlap);
         Launch {
             kernel,
-            overlaps: settings.as_ref().is_some_and(overlaps),
+            // The gradients' exponentials are hidden otherwise, where no wait tells.
+            overlaps: forward && settings.as_ref().is_some_and(overlaps),
             name: match settings {
                 Some(settings) => format!("{}{saving} {settings}", self.entry),
                 None => self.entry.to_string(),

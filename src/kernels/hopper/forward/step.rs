@@ -8,8 +8,9 @@ use super::shape::{HopperShape, PANEL};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::kernels::hopper::feasible::{forward_shape, map_strides};
+use crate::kernels::hopper::feasible::forward_shape;
 use crate::kernels::hopper::settings::HopperSettings;
+use crate::kernels::hopper::tiled::TiledView;
 use crate::kernels::numbers::ForwardNumbers;
 use crate::math::mask::Band;
 use crate::plan::{Bound, Description, Draft, Family, ForwardCall, Step, View};
@@ -31,15 +32,6 @@ pub(in crate::kernels::hopper) struct HopperForwardStep {
     dtype: DType,
 }
 
-/// A tensor of rank 5 over batch, row, head, pair and column, of which a box of rows and columns is loaded at once.
-#[derive(Debug, Clone, Copy)]
-struct TiledView {
-    view: View,
-    sizes: [usize; 5],
-    rows: usize,
-    panel: usize,
-}
-
 impl HopperForwardStep {
     /// The launch for a call, with the settings asked for or the table's, or why there is none.
     pub(in crate::kernels::hopper) fn new(
@@ -52,28 +44,13 @@ impl HopperForwardStep {
         let problem = &call.problem;
         let tiles = problem.query_len.div_ceil(shape.rows());
         let tiles = tiles.next_multiple_of(shape.cubes());
-        let [batch, len, heads, maps, dim] = problem.query_shape();
-        let query = TiledView {
-            view: call.query,
-            sizes: [batch, len, heads, maps, dim],
-            rows: shape.rows(),
-            panel: PANEL,
-        };
+        let query = TiledView::panels(call.query, problem.query_shape(), [shape.rows(), PANEL]);
         let rows = shape.loaded_rows();
-        let key = TiledView {
-            view: call.key,
-            sizes: problem.key_shape(),
-            rows,
-            panel: PANEL,
-        };
+        let key = TiledView::panels(call.key, problem.key_shape(), [rows, PANEL]);
         let [batch, len, kv_heads, value_dim] = problem.value_shape();
         let columns = value_dim / shape.value_parts;
-        let value = TiledView {
-            view: call.value,
-            sizes: [batch, len, kv_heads, shape.value_parts, columns],
-            rows,
-            panel: shape.value_panel,
-        };
+        let sizes = [batch, len, kv_heads, shape.value_parts, columns];
+        let value = TiledView::panels(call.value, sizes, [rows, shape.value_panel]);
         Ok(Self {
             grid: device.grid([tiles, problem.heads, problem.batch])?,
             query,
@@ -89,29 +66,6 @@ impl HopperForwardStep {
             shape,
             dtype: problem.dtype,
         })
-    }
-}
-
-impl TiledView {
-    fn argument(&self, bound: &Bound) -> TensorMapArg<Tiled> {
-        let View { dtype, strides, .. } = self.view;
-        let [batch, len, heads, pairs, _] = self.sizes;
-        let [a, b, c, d] = map_strides(&self.view, [batch, len, heads, pairs]);
-        let offset = (strides.offset * dtype.size()) as u64;
-        let handle = bound.handle(&self.view).clone().offset_start(offset);
-        let strides = [a, b, c, d, 1];
-        // SAFETY: shape and strides were compared with the buffer.
-        let argument =
-            unsafe { TensorArg::from_raw_parts(handle, strides.into(), self.sizes.into()) };
-        let tile_size = [1, self.rows, 1, 1, self.panel].into();
-        let swizzle = if self.panel == PANEL {
-            TensorMapSwizzle::B128
-        } else {
-            TensorMapSwizzle::B64
-        };
-        TensorMapArg::new(TiledArgs { tile_size }, argument, dtype.elem())
-            .with_swizzle(swizzle)
-            .with_prefetch(TensorMapPrefetch::B128)
     }
 }
 

@@ -164,6 +164,20 @@ pub(crate) fn wait<N: Size>(
     out
 }
 
+/// A result whose product a [`wait`] for another one has waited for, too.
+#[cube]
+pub(crate) fn settle<N: Size>(
+    result: Vector<f32, N>,
+    #[comptime] product: Product,
+) -> Vector<f32, N> {
+    let moves = comptime!(moves(0, product.vector(), product.registers()));
+    let result = value::<Vector<f32, N>>(result);
+    let out: Vector<f32, N>;
+    gpu_asm!("// {out} {result}\n{moves}", out = out(_) out, result = in(_) result,
+        options(explicit_mem, reads_address_space shared));
+    out
+}
+
 /// Waits for all products, but not before `dependency`, a sum of exponentials, is known.
 ///
 /// The assembler would move a plain wait up, before the exponentials that are there to be computed meanwhile. A store
