@@ -16,10 +16,20 @@ pub(crate) fn upper_row() -> u32 {
 /// The registers of a product that are used.
 #[cube]
 pub(crate) fn elements<N: Size>(product: Vector<f32, N>, #[comptime] count: usize) -> Array<f32> {
+    elements_from::<N>(product, 0usize, count)
+}
+
+/// The registers of one of several results that lie side by side, from register `first` on.
+#[cube]
+pub(crate) fn elements_from<N: Size>(
+    product: Vector<f32, N>,
+    #[comptime] first: usize,
+    #[comptime] count: usize,
+) -> Array<f32> {
     let mut out = Array::<f32>::new(count);
     #[unroll]
     for i in 0..count {
-        out[i] = product.extract(i);
+        out[i] = product.extract(comptime!(first + i));
     }
     out
 }

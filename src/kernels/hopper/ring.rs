@@ -103,6 +103,20 @@ impl Ring {
         barrier_arrive(self.empty + self.stage * comptime!(BARRIER as u32), cubes);
     }
 
+    /// This ring, one stage ahead.
+    pub fn ahead(&self) -> Ring {
+        let mut ring = Ring {
+            tiles: self.tiles,
+            full: self.full,
+            empty: self.empty,
+            stage: self.stage,
+            parity: self.parity,
+            place: comptime!(self.place),
+        };
+        ring.advance();
+        ring
+    }
+
     /// On to the next stage.
     pub fn advance(&mut self) {
         self.stage += 1u32;

@@ -3,7 +3,7 @@
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::kernels::hopper::accumulator::THREADS;
-use crate::kernels::hopper::ptx::wgmma::{PANEL, Product, WHOLE_ROW};
+use crate::kernels::hopper::ptx::wgmma::{Operand, PANEL, Product, WHOLE_ROW};
 use crate::kernels::warp::output::Writing;
 use crate::kernels::warp::ptx::Half;
 use crate::math::mask::Sides;
@@ -44,7 +44,7 @@ pub(crate) struct GradientSettings {
 }
 
 /// Registers of a computing thread for everything but sums and scores.
-pub(crate) const OTHER_REGISTERS: usize = 28;
+pub(crate) const OTHER_REGISTERS: usize = 36;
 
 impl GradientSettings {
     /// Refuses what needs more registers or shared memory than there are.
@@ -102,6 +102,16 @@ impl Tile {
     }
 }
 
+impl Tile {
+    /// As an operand of products of every map, `maps` of which lie one after the other; of one, all have the same.
+    pub(crate) const fn operand(&self, maps: usize) -> Operand {
+        Operand {
+            panel: self.panel_bytes(),
+            map: if maps == 2 { self.bytes() } else { 0 },
+        }
+    }
+}
+
 impl Dims {
     /// Rows of queries or keys of one map.
     pub(crate) const fn head_tile(&self, rows: usize) -> Tile {
@@ -131,11 +141,7 @@ impl Dims {
     }
 
     pub(crate) const fn product(&self, columns: usize, depth: usize) -> Product {
-        Product {
-            columns,
-            depth,
-            half: self.half,
-        }
+        Product::one(columns, depth, self.half)
     }
 
     pub(crate) const fn writing(&self) -> Writing {

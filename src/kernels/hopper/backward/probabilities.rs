@@ -5,16 +5,17 @@
 
 use cubecl::prelude::*;
 
+use crate::kernels::hopper::ptx::wgmma::Product;
 use crate::kernels::warp::fragment::in_lower_row;
-use crate::kernels::warp::ptx::{exp2, load2_shared};
+use crate::kernels::warp::ptx::{exp2, load2_shared, pack};
 
 /// Bytes of the statistics of a query of two maps.
 const QUERY: usize = 16;
 /// Bytes between the statistics of a thread's columns in neighbouring eights.
 const EIGHT: usize = 8 * QUERY;
 
-/// Scores of both maps to probabilities, the second's times λ, where columns are queries. `statistics` is the address of
-/// those of the thread's first column.
+/// Scores of both maps to probabilities, the second's times |λ|, where columns are queries. `statistics` is the address of
+/// those of the thread's first column. Returns whether some λ is negative.
 #[cube]
 pub(crate) fn column_probabilities(
     first: &mut Array<f32>,
@@ -22,7 +23,7 @@ pub(crate) fn column_probabilities(
     statistics: u32,
     scale: f32,
     #[comptime] count: usize,
-) {
+) -> bool {
     let size!(TWO) = 2;
     let mut bits = 0u32.runtime();
     #[unroll]
@@ -38,14 +39,12 @@ pub(crate) fn column_probabilities(
             second[i] = exp2(fma(second[i], scale, -lse.extract(1usize)));
         }
     }
-    if bits % 2u32 == 1u32 {
-        negate_columns(second, statistics, count);
-    }
+    bits % 2u32 == 1u32
 }
 
 /// Turns the sign of the columns whose λ is negative.
 #[cube]
-fn negate_columns(values: &mut Array<f32>, statistics: u32, #[comptime] count: usize) {
+pub(crate) fn negate_columns(values: &mut Array<f32>, statistics: u32, #[comptime] count: usize) {
     let size!(TWO) = 2;
     #[unroll]
     for j in 0..comptime!(count / 4) {
@@ -176,6 +175,28 @@ pub(crate) fn row_gradients(
         };
         values[i] *= weights[i] - delta;
     }
+}
+
+/// Rounds what was computed for every map to the left operands of its product, the maps one after the other; more words
+/// than that are left unset.
+#[cube]
+pub(crate) fn pack_maps(
+    first: &Array<f32>,
+    second: &Array<f32>,
+    #[comptime] count: usize,
+    #[comptime] product: Product,
+) -> Array<u32> {
+    let half = comptime!(product.half);
+    let mut packed = Array::<u32>::new(comptime!(product.left_vector()));
+    #[unroll]
+    for i in 0..comptime!(count / 2) {
+        let (low, high) = comptime!((2 * i, 2 * i + 1));
+        packed[i] = pack(first[low], first[high], half);
+        if comptime!(product.maps == 2) {
+            packed[comptime!(count / 2 + i)] = pack(second[low], second[high], half);
+        }
+    }
+    packed
 }
 
 /// A number that is known no sooner than all probabilities, and not negative: a sum of products of neighbours.

@@ -44,10 +44,10 @@ pub(crate) fn attention_backward_statistics_hopper<N: Size>(
     }
 }
 
-/// `lse − log2 |λ|`, infinite where λ is 0.
+/// `lse − log2 |λ|`, infinite where λ is 0 or as good as that: then the sign is none, as infinity's bits are no number's.
 #[cube]
 fn with_lambda(lse: f32, lambda: f32) -> f32 {
     let bits = u32::reinterpret(lse - log2(lambda.abs()));
-    let sign = select(lambda < 0.0, 1u32, 0u32);
+    let sign = select(lambda <= comptime!(-f32::MIN_POSITIVE), 1u32, 0u32);
     f32::reinterpret((bits & 0xFFFF_FFFEu32) | sign)
 }

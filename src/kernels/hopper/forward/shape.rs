@@ -38,20 +38,12 @@ pub(crate) struct HopperShape {
 impl HopperShape {
     /// `S = Q Kᵀ` of a warpgroup and a tile of keys.
     pub(crate) const fn scores(&self) -> Product {
-        Product {
-            columns: self.settings.keys,
-            depth: self.head_dim,
-            half: self.half,
-        }
+        Product::one(self.settings.keys, self.head_dim, self.half)
     }
 
     /// `O += P V`.
     pub(crate) const fn outputs(&self) -> Product {
-        Product {
-            columns: self.value_dim,
-            depth: self.settings.keys,
-            half: self.half,
-        }
+        Product::one(self.value_dim, self.settings.keys, self.half)
     }
 
     /// Registers of a thread's sums that its warpgroup finishes: with two maps, each of a pair finishes half.

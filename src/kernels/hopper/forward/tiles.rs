@@ -7,7 +7,7 @@ use crate::kernels::hopper::accumulator::ROWS;
 use crate::kernels::hopper::memory::Room;
 use crate::kernels::hopper::ptx::mbarrier::barrier_wait;
 use crate::kernels::hopper::ptx::wgmma::{
-    UNIT, WHOLE_ROW, accumulate, descriptor_columns, descriptor_rows, multiply, scale_rows,
+    Operand, UNIT, WHOLE_ROW, accumulate, descriptor_columns, descriptor_rows, multiply, scale_rows,
 };
 use crate::kernels::hopper::ring::Ring;
 use crate::kernels::warp::softmax::Decay;
@@ -57,8 +57,8 @@ impl Tiles {
             self.query,
             self.key + tile,
             comptime!(shape.scores()),
-            comptime!(shape.query_panel()),
-            comptime!(shape.key_panel()),
+            comptime!(Operand::panels(shape.query_panel())),
+            comptime!(Operand::panels(shape.key_panel())),
         )
     }
 
@@ -75,7 +75,7 @@ impl Tiles {
         let tile = u64::cast_from(self.values.await_tile())
             * comptime!((shape.value_bytes() / UNIT) as u64);
         let row = comptime!(shape.value_row());
-        accumulate::<O, P>(sums, weights, self.value + tile, outputs, row)
+        accumulate::<O, P>(sums, weights, self.value + tile, outputs, row, 0usize)
     }
 
     /// The scores are there: the keys may be overwritten.

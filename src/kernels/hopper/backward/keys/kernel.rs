@@ -21,18 +21,18 @@ use super::producer::{Sources, produce};
 use super::shape::KeysShape;
 use super::tiles::Tiles;
 use super::work::{Cube, Work};
-use crate::kernels::hopper::accumulator::{ROWS, THREADS, elements, upper_row};
+use crate::kernels::hopper::accumulator::{ROWS, THREADS, elements, elements_from, upper_row};
 use crate::kernels::hopper::backward::probabilities::{
     column_gradients, column_gradients_of_one, column_probabilities, column_probabilities_of_one,
-    witness,
+    negate_columns, pack_maps, witness,
 };
 use crate::kernels::hopper::memory::Room;
 use crate::kernels::hopper::ptx::set_registers;
-use crate::kernels::hopper::ptx::wgmma::{settle, wait, wait_after};
+use crate::kernels::hopper::ptx::wgmma::{claim_registers, settle, wait, wait_after};
 use crate::kernels::hopper::work::Sequence;
 use crate::kernels::warp::output::{Line, Target};
 use crate::kernels::warp::ptx::uniform;
-use crate::kernels::warp::softmax::{Visible, weights};
+use crate::kernels::warp::softmax::Visible;
 use crate::math::layout::Strides;
 use crate::math::mask::{Band, Sides};
 
@@ -69,6 +69,7 @@ pub(crate) fn attention_backward_keys_hopper<F: Float, W: Size>(
     let cube = Cube { room, work };
     let warpgroup = uniform(UNIT_POS / comptime!(THREADS as u32));
     if warpgroup == 0u32 {
+        claim_registers(cube.work.sequence.band.query_len, comptime!(shape.widest()));
         set_registers(false, comptime!(shape.settings.producer_registers() as u32));
         if UNIT_POS == 0 && cube.work.tiles > 0u32 {
             let sources = Sources {
@@ -113,11 +114,10 @@ impl<'a, W: Size> Outputs<'a, W> {
     }
 }
 
-/// The sums of a warpgroup.
+/// The sums of a warpgroup: of the keys' gradients, those of every map side by side, and of the values'.
 #[derive(CubeType)]
 struct Sums<K: Size, V: Size> {
-    first: Vector<f32, K>,
-    second: Vector<f32, K>,
+    key: Vector<f32, K>,
     value: Vector<f32, V>,
 }
 
@@ -130,9 +130,11 @@ fn consume<W: Size>(
     #[comptime] shape: KeysShape,
 ) {
     let size!(S) = comptime!(shape.scores().vector());
+    let size!(G) = comptime!(shape.weights().vector());
     let size!(K) = comptime!(shape.key_sums().vector());
     let size!(V) = comptime!(shape.value_sums().vector());
-    let size!(P) = comptime!(shape.key_sums().left_vector());
+    let size!(P) = comptime!(shape.value_sums().left_vector());
+    let size!(D) = comptime!(shape.key_sums().left_vector());
     let band = &cube.work.sequence.band;
     let sides = comptime!(shape.dims.sides);
     let first = cube.work.first_key + (group * comptime!(ROWS as u32)) as i32;
@@ -144,13 +146,12 @@ fn consume<W: Size>(
         &band.queries(key + 8, key + 8, sides),
     );
     let mut sums = Sums::<K, V> {
-        first: Vector::zeroed(),
-        second: Vector::zeroed(),
+        key: Vector::zeroed(),
         value: Vector::zeroed(),
     };
     if cube.work.tiles > 0u32 {
         let mut tiles = Tiles::new(&cube.room, group, shape);
-        walk::<S, K, V, P>(
+        walk::<S, G, K, V, P, D>(
             &mut sums,
             &mut tiles,
             &visible,
@@ -178,7 +179,7 @@ const fn ends(sides: Sides) -> Sides {
 
 /// All tiles of queries.
 #[cube]
-fn walk<S: Size, K: Size, V: Size, P: Size>(
+fn walk<S: Size, G: Size, K: Size, V: Size, P: Size, D: Size>(
     sums: &mut Sums<K, V>,
     tiles: &mut Tiles,
     visible: &Visible,
@@ -186,32 +187,27 @@ fn walk<S: Size, K: Size, V: Size, P: Size>(
     scale: f32,
     #[comptime] shape: KeysShape,
 ) {
-    let (scores, key_sums, value_sums) =
-        comptime!((shape.scores(), shape.key_sums(), shape.value_sums()));
-    let (count, words) = comptime!((scores.registers(), key_sums.left_vector()));
-    let (maps, half) = comptime!((shape.dims.maps, shape.dims.half));
+    let (scores, weights, key_sums, value_sums) = comptime!((
+        shape.scores(),
+        shape.weights(),
+        shape.key_sums(),
+        shape.value_sums()
+    ));
+    let (count, maps) = comptime!((scores.result_registers(), shape.dims.maps));
     let ends = comptime!(ends(shape.dims.sides));
     let scale = scale * comptime!(core::f32::consts::LOG2_E);
     let steps = work.steps();
     let mut tile = 0u32.runtime();
     tiles.await_first();
-    let mut s1 = tiles.begin_scores::<S>(0usize, shape);
-    let mut s2 = Vector::<f32, S>::zeroed();
-    if comptime!(maps == 2) {
-        s2 = tiles.begin_scores::<S>(1usize, shape);
-    }
+    let mut s = tiles.begin_scores::<S>(tiles.this(), shape);
     for step in 0..steps {
-        tiles.await_gradients();
-        s1 = wait::<S>(s1, 0usize, scores);
-        let mut p1 = elements::<S>(s1, count);
-        let mut p2 = Array::<f32>::new(count);
-        if comptime!(maps == 2) {
-            s2 = settle::<S>(s2, scores);
-            p2 = elements::<S>(s2, count);
-        }
-        let mut dp = Vector::<f32, S>::zeroed();
+        tiles.await_gradients(shape);
+        s = wait::<S>(s, 0usize, scores);
+        let mut p1 = elements_from::<S>(s, 0usize, count);
+        let mut p2 = elements_from::<S>(s, comptime!((maps - 1) * count), count);
+        let mut dp = Vector::<f32, G>::zeroed();
         if comptime!(shape.key) {
-            dp = tiles.begin_weights::<S>(shape);
+            dp = tiles.begin_weights::<G>(shape);
         }
         let first = work.first_query + (tile * comptime!(shape.settings.tile as u32)) as i32;
         if visible.is_edge(first, count, ends) {
@@ -221,71 +217,66 @@ fn walk<S: Size, K: Size, V: Size, P: Size>(
             }
         }
         let statistics = tiles.statistics();
+        // What the wait for dP waits for, too, where no product of the probabilities is begun before it.
+        let mut known = 0.0f32.runtime();
         if comptime!(maps == 2) {
-            column_probabilities(&mut p1, &mut p2, statistics, scale, count);
+            let signs = column_probabilities(&mut p1, &mut p2, statistics, scale, count);
+            if comptime!(!shape.value) {
+                known = witness(&p1, &p2, count);
+            }
+            if signs {
+                negate_columns(&mut p2, statistics, count);
+            }
         } else {
             column_probabilities_of_one(&mut p1, statistics, scale, count);
+            if comptime!(!shape.value) {
+                known = witness(&p1, &p1, count);
+            }
         }
         if comptime!(shape.value) {
             let combined = combined(&p1, &p2, count, maps);
-            let p = weights(&combined, count, words, half).into_vector::<P>();
+            let p = pack_maps(&combined, &combined, count, value_sums).into_vector::<P>();
             sums.value = tiles.begin_values::<V, P>(sums.value, p, shape);
         }
         if comptime!(shape.key) {
             if comptime!(shape.value) {
-                dp = wait::<S>(dp, 1usize, scores);
-            } else if comptime!(maps == 2) {
-                dp = wait_after::<S>(dp, witness(&p1, &p2, count), scores);
+                dp = wait::<G>(dp, 1usize, weights);
             } else {
-                dp = wait_after::<S>(dp, witness(&p1, &p1, count), scores);
+                dp = wait_after::<G>(dp, known, weights);
             }
-            let dp = elements::<S>(dp, count);
+            let dp = elements::<G>(dp, count);
             if comptime!(maps == 2) {
                 column_gradients(&mut p1, &mut p2, &dp, statistics, count);
             } else {
                 column_gradients_of_one(&mut p1, &dp, statistics, count);
             }
-            let d1 = weights(&p1, count, words, half).into_vector::<P>();
-            sums.first = tiles.begin_keys::<K, P>(sums.first, d1, 0usize, shape);
-            if comptime!(maps == 2) {
-                let d2 = weights(&p2, count, words, half).into_vector::<P>();
-                if comptime!(shape.dims.key_maps == 2) {
-                    sums.second = tiles.begin_keys::<K, P>(sums.second, d2, 1usize, shape);
-                } else {
-                    sums.first = tiles.begin_keys::<K, P>(sums.first, d2, 1usize, shape);
-                }
-            }
+            let ds = pack_maps(&p1, &p2, count, key_sums).into_vector::<D>();
+            sums.key = tiles.begin_keys::<K, D>(sums.key, ds, shape);
         }
         let more = step + 1u32 < steps;
-        if more {
-            tiles.await_next();
-        }
         // After the last tile, its own scores again: they are not read.
-        s1 = tiles.begin_scores::<S>(0usize, shape);
-        if comptime!(maps == 2) {
-            s2 = tiles.begin_scores::<S>(1usize, shape);
+        let mut next = tiles.this();
+        if more {
+            next = tiles.await_next();
         }
+        s = tiles.begin_scores::<S>(next, shape);
         if comptime!(shape.value) {
-            sums.value = wait::<V>(sums.value, maps, value_sums);
+            sums.value = wait::<V>(sums.value, 1usize, value_sums);
             if comptime!(shape.key) {
-                sums.first = settle::<K>(sums.first, key_sums);
+                sums.key = settle::<K>(sums.key, key_sums);
             }
         } else {
-            sums.first = wait::<K>(sums.first, maps, key_sums);
+            sums.key = wait::<K>(sums.key, 1usize, key_sums);
         }
-        if comptime!(shape.key && shape.dims.key_maps == 2) {
-            sums.second = settle::<K>(sums.second, key_sums);
-        }
-        tiles.free_gradients();
         if more {
-            tiles.free_queries();
+            tiles.free(shape);
         }
         tile += 1u32;
         if tile == work.tiles {
             tile = 0u32;
         }
     }
-    wait::<S>(s1, 0usize, scores);
+    wait::<S>(s, 0usize, scores);
 }
 
 /// `P_1 − λ P_2`
@@ -317,14 +308,12 @@ fn write<K: Size, V: Size, W: Size>(
 ) {
     let writing = comptime!(shape.dims.writing());
     if comptime!(shape.key) {
-        let count = comptime!(shape.key_sums().registers());
-        let target = Target::new(&outputs.at.key, line, 0u32, writing);
-        let first = scaled::<K>(sums.first, outputs.scale, count);
-        target.write::<W>(outputs.key, &first, 0usize, 0usize, count);
-        if comptime!(shape.dims.key_maps == 2) {
-            let target = Target::new(&outputs.at.key, line, 1u32, writing);
-            let second = scaled::<K>(sums.second, outputs.scale, count);
-            target.write::<W>(outputs.key, &second, 0usize, 0usize, count);
+        let count = comptime!(shape.key_sums().result_registers());
+        #[unroll]
+        for map in 0..shape.dims.key_maps {
+            let target = Target::new(&outputs.at.key, line, comptime!(map as u32), writing);
+            let sums = scaled::<K>(sums.key, outputs.scale, comptime!(map * count), count);
+            target.write::<W>(outputs.key, &sums, 0usize, 0usize, count);
         }
     }
     if comptime!(shape.value) {
@@ -339,13 +328,18 @@ fn write<K: Size, V: Size, W: Size>(
     }
 }
 
-/// The registers of a product that are used, times `scale`.
+/// The registers of one of several results, from register `first` on, times `scale`.
 #[cube]
-fn scaled<N: Size>(product: Vector<f32, N>, scale: f32, #[comptime] count: usize) -> Array<f32> {
+fn scaled<N: Size>(
+    product: Vector<f32, N>,
+    scale: f32,
+    #[comptime] first: usize,
+    #[comptime] count: usize,
+) -> Array<f32> {
     let mut out = Array::<f32>::new(count);
     #[unroll]
     for i in 0..count {
-        out[i] = product.extract(i) * scale;
+        out[i] = product.extract(comptime!(first + i)) * scale;
     }
     out
 }

@@ -35,8 +35,8 @@ const ALIGNMENT: usize = 1024;
 /// The most numbers along an axis of what TMA copies at once.
 const MOST_NUMBERS: usize = 256;
 
-/// Rows of the tiles of the launch that makes the values' gradient alone.
-const VALUE_TILE: usize = 64;
+/// Rows of the tiles of a launch that makes the values' gradient alone: the most that registers suffice for.
+const VALUE_TILES: [usize; 3] = [64, 48, 32];
 
 impl KeysShape {
     /// One launch for both gradients if registers suffice, or one for each.
@@ -55,11 +55,16 @@ impl KeysShape {
         let shapes = if both.registers() <= settings.registers {
             vec![both]
         } else {
-            let values = GradientSettings {
-                tile: VALUE_TILE,
-                ..settings
-            };
-            vec![shape(values, false, true), shape(settings, true, false)]
+            let values = VALUE_TILES.map(|tile| GradientSettings { tile, ..settings });
+            let mut values = values
+                .map(|settings| shape(settings, false, true))
+                .into_iter();
+            let fits = |shape: &KeysShape| shape.registers() <= settings.registers;
+            let value = values.clone().find(fits).or(values.next_back());
+            value
+                .into_iter()
+                .chain([shape(settings, true, false)])
+                .collect()
         };
         for shape in &shapes {
             device.check("numbers of a box", shape.statistics(), MOST_NUMBERS)?;
@@ -68,7 +73,8 @@ impl KeysShape {
         Ok(shapes)
     }
 
-    /// Registers of a computing thread: sums, the scores of every map and what becomes of them.
+    /// Registers of a computing thread: sums, the scores of every map, dP beside them, and the weights that are multiplied
+    /// meanwhile.
     fn registers(&self) -> usize {
         let Dims {
             head_dim,
@@ -79,8 +85,10 @@ impl KeysShape {
         } = self.dims;
         let keys = if self.key { key_maps * head_dim } else { 0 };
         let values = if self.value { value_dim } else { 0 };
-        let scores = maps + usize::from(self.key);
-        (keys + values + scores * self.settings.tile) / 2 + OTHER_REGISTERS
+        let tile = self.settings.tile;
+        let scores = (maps + usize::from(self.key)) * tile;
+        let weights = if self.value { tile / 4 } else { 0 };
+        (keys + values + scores) / 2 + weights + OTHER_REGISTERS
     }
 
     pub(crate) const fn key_tile(&self) -> Tile {
@@ -137,9 +145,10 @@ impl KeysShape {
         self.layout().memory.bytes()
     }
 
-    /// `Sᵀ = K Qᵀ` of one map.
+    /// `Sᵀ = K Qᵀ` of every map.
     pub(crate) const fn scores(&self) -> Product {
-        self.dims.product(self.settings.tile, self.dims.head_dim)
+        let one = self.dims.product(self.settings.tile, self.dims.head_dim);
+        one.each(self.dims.maps)
     }
 
     /// `dPᵀ = V dOᵀ`.
@@ -147,9 +156,26 @@ impl KeysShape {
         self.dims.product(self.settings.tile, self.dims.value_dim)
     }
 
-    /// `dK += dSᵀ Q` of one map.
+    /// `dK += dSᵀ Q` of every map; where they share a key, all of it in one sum.
     pub(crate) const fn key_sums(&self) -> Product {
-        self.dims.product(self.dims.head_dim, self.settings.tile)
+        let one = self.dims.product(self.dims.head_dim, self.settings.tile);
+        if self.dims.key_maps == self.dims.maps {
+            one.each(self.dims.maps)
+        } else {
+            one.sum(self.dims.maps)
+        }
+    }
+
+    /// Columns of the widest result.
+    pub(crate) const fn widest(&self) -> usize {
+        let key = if self.key { self.dims.head_dim } else { 0 };
+        let value = if self.value { self.dims.value_dim } else { 0 };
+        let sums = if key > value { key } else { value };
+        if sums > self.settings.tile {
+            sums
+        } else {
+            self.settings.tile
+        }
     }
 
     /// `dV += Pᵀ dO`.

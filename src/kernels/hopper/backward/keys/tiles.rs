@@ -20,10 +20,8 @@ pub(crate) struct Tiles {
     /// Descriptors of the warpgroup's keys and values.
     keys: u64,
     values: u64,
-    /// Queries of the tile whose scores are made next.
-    ahead: Ring,
+    /// Queries. The ring of gradients goes in step with theirs.
     queries: Ring,
-    gradients: Ring,
     /// Descriptors of each ring's first tile, summed over along its rows or across them.
     query_rows: u64,
     query_columns: u64,
@@ -53,9 +51,7 @@ impl Tiles {
             landed: room.barriers + comptime!(keys.full as u32),
             keys: descriptor_rows(key),
             values: descriptor_rows(key + comptime!(shape.values_at() as u32)),
-            ahead: Ring::to_empty(room, queries),
             queries: Ring::to_empty(room, queries),
-            gradients: Ring::to_empty(room, gradients),
             query_rows: descriptor_rows(query),
             query_columns: descriptor_columns(query, query_panel, comptime!(WHOLE_ROW)),
             gradient_rows: descriptor_rows(gradient),
@@ -67,35 +63,42 @@ impl Tiles {
     /// Waits for the keys, the values and the first queries.
     pub fn await_first(&self) {
         barrier_wait(self.landed, 0u32);
-        self.ahead.await_tile();
+        self.queries.await_tile();
     }
 
-    /// Waits for the queries of the tile after.
-    pub fn await_next(&mut self) {
-        self.ahead.advance();
-        self.ahead.await_tile();
+    /// Waits for the queries of the tile after, and returns the distance of their descriptors.
+    pub fn await_next(&self) -> u64 {
+        let ahead = self.queries.ahead();
+        ahead.await_tile();
+        stage(&ahead)
+    }
+
+    /// The distance of the descriptors of this tile's queries.
+    pub fn this(&self) -> u64 {
+        stage(&self.queries)
     }
 
     /// Waits for the gradients of this tile.
-    pub fn await_gradients(&self) {
-        self.gradients.await_tile();
+    pub fn await_gradients(&self, #[comptime] shape: KeysShape) {
+        self.gradients(shape).await_tile();
     }
 
-    /// Begins `Sᵀ = K Qᵀ` of a map with the queries ahead.
+    fn gradients(&self, #[comptime] shape: KeysShape) -> Ring {
+        self.queries.sibling(comptime!(shape.layout().gradients))
+    }
+
+    /// Begins `Sᵀ = K Qᵀ` of every map with the queries of the tile at `distance`.
     pub fn begin_scores<S: Size>(
         &self,
-        #[comptime] map: usize,
+        distance: u64,
         #[comptime] shape: KeysShape,
     ) -> Vector<f32, S> {
-        let key_map = comptime!(map.min(shape.dims.key_maps - 1));
-        let key = comptime!((key_map * shape.key_tile().bytes() / UNIT) as u64);
-        let query = comptime!((map * shape.query_tile().bytes() / UNIT) as u64);
         multiply::<S>(
-            self.keys + key,
-            self.query_rows + stage(&self.ahead) + query,
+            self.keys,
+            self.query_rows + distance,
             comptime!(shape.scores()),
-            comptime!(shape.key_tile().panel_bytes()),
-            comptime!(shape.query_tile().panel_bytes()),
+            comptime!(shape.key_tile().operand(shape.dims.key_maps)),
+            comptime!(shape.query_tile().operand(shape.dims.maps)),
         )
     }
 
@@ -103,10 +106,10 @@ impl Tiles {
     pub fn begin_weights<S: Size>(&self, #[comptime] shape: KeysShape) -> Vector<f32, S> {
         multiply::<S>(
             self.values,
-            self.gradient_rows + stage(&self.gradients),
+            self.gradient_rows + stage(&self.gradients(shape)),
             comptime!(shape.weights()),
-            comptime!(shape.value_tile().panel_bytes()),
-            comptime!(shape.gradient_tile().panel_bytes()),
+            comptime!(shape.value_tile().operand(1)),
+            comptime!(shape.gradient_tile().operand(1)),
         )
     }
 
@@ -117,23 +120,21 @@ impl Tiles {
         weights: Vector<u32, P>,
         #[comptime] shape: KeysShape,
     ) -> Vector<f32, V> {
-        let right = self.gradient_columns + stage(&self.gradients);
+        let right = self.gradient_columns + stage(&self.gradients(shape));
         let product = comptime!(shape.value_sums());
-        accumulate::<V, P>(sums, weights, right, product, comptime!(WHOLE_ROW))
+        accumulate::<V, P>(sums, weights, right, product, comptime!(WHOLE_ROW), 0usize)
     }
 
-    /// Begins `dK += dSᵀ Q` of a map.
+    /// Begins `dK += dSᵀ Q` of every map.
     pub fn begin_keys<K: Size, P: Size>(
         &self,
         sums: Vector<f32, K>,
         weights: Vector<u32, P>,
-        #[comptime] map: usize,
         #[comptime] shape: KeysShape,
     ) -> Vector<f32, K> {
-        let query = comptime!((map * shape.query_tile().bytes() / UNIT) as u64);
-        let right = self.query_columns + stage(&self.queries) + query;
-        let product = comptime!(shape.key_sums());
-        accumulate::<K, P>(sums, weights, right, product, comptime!(WHOLE_ROW))
+        let right = self.query_columns + stage(&self.queries);
+        let (product, map) = comptime!((shape.key_sums(), shape.query_tile().bytes()));
+        accumulate::<K, P>(sums, weights, right, product, comptime!(WHOLE_ROW), map)
     }
 
     /// Address of the statistics of the thread's first column in this tile.
@@ -141,14 +142,9 @@ impl Tiles {
         self.statistics + self.queries.stage_bytes()
     }
 
-    /// The sums are there: the gradients may be overwritten.
-    pub fn free_gradients(&mut self) {
-        self.gradients.release(1usize);
-        self.gradients.advance();
-    }
-
-    /// The same for the queries.
-    pub fn free_queries(&mut self) {
+    /// The sums are there: queries and gradients may be overwritten.
+    pub fn free(&mut self, #[comptime] shape: KeysShape) {
+        self.gradients(shape).release(1usize);
         self.queries.release(1usize);
         self.queries.advance();
     }

@@ -21,18 +21,18 @@ use super::producer::{Sources, produce};
 use super::shape::QueriesShape;
 use super::tiles::Tiles;
 use super::work::{Cube, Work};
-use crate::kernels::hopper::accumulator::{ROWS, THREADS, elements, upper_row};
+use crate::kernels::hopper::accumulator::{ROWS, THREADS, elements, elements_from, upper_row};
 use crate::kernels::hopper::backward::probabilities::{
-    RowStatistics, row_gradients, row_probabilities, witness,
+    RowStatistics, pack_maps, row_gradients, row_probabilities, witness,
 };
 use crate::kernels::hopper::memory::Room;
 use crate::kernels::hopper::ptx::set_registers;
-use crate::kernels::hopper::ptx::wgmma::{settle, wait, wait_after};
+use crate::kernels::hopper::ptx::wgmma::{claim_registers, wait, wait_after};
 use crate::kernels::hopper::work::Sequence;
 use crate::kernels::warp::fragment::in_lower_row;
 use crate::kernels::warp::output::{Line, Target};
 use crate::kernels::warp::ptx::uniform;
-use crate::kernels::warp::softmax::{Visible, weights};
+use crate::kernels::warp::softmax::Visible;
 use crate::math::layout::Strides;
 use crate::math::mask::{Band, Sides};
 
@@ -60,6 +60,7 @@ pub(crate) fn attention_backward_queries_hopper<F: Float, W: Size>(
     let cube = Cube { room, work };
     let warpgroup = uniform(UNIT_POS / comptime!(THREADS as u32));
     if warpgroup == 0u32 {
+        claim_registers(cube.work.sequence.band.query_len, comptime!(shape.widest()));
         set_registers(false, comptime!(shape.settings.producer_registers() as u32));
         if UNIT_POS == 0 && cube.work.tiles > 0u32 {
             let sources = Sources {
@@ -103,13 +104,6 @@ impl<'a, W: Size> Outputs<'a, W> {
     }
 }
 
-/// The sums of a warpgroup.
-#[derive(CubeType)]
-struct Sums<Q: Size> {
-    first: Vector<f32, Q>,
-    second: Vector<f32, Q>,
-}
-
 /// Statistics of both maps.
 #[derive(CubeType, Clone, Copy)]
 struct Rows {
@@ -129,6 +123,7 @@ fn consume<W: Size>(
     #[comptime] shape: QueriesShape,
 ) {
     let size!(S) = comptime!(shape.scores().vector());
+    let size!(G) = comptime!(shape.weights().vector());
     let size!(Q) = comptime!(shape.sums().vector());
     let size!(P) = comptime!(shape.sums().left_vector());
     let band = &cube.work.sequence.band;
@@ -143,18 +138,13 @@ fn consume<W: Size>(
         len: band.query_len as u32,
     };
     let rows = statistics(outputs.statistics, &line, cube.work.heads, shape);
-    let mut sums = Sums::<Q> {
-        first: Vector::zeroed(),
-        second: Vector::zeroed(),
-    };
+    let mut sums = Vector::<f32, Q>::zeroed();
     if cube.work.tiles > 0u32 {
         let mut tiles = Tiles::new(&cube.room, group, shape);
         let scale = outputs.scale;
-        walk::<S, Q, P>(
-            &mut sums, &mut tiles, &visible, &rows, &cube.work, scale, shape,
-        );
+        sums = walk::<S, G, Q, P>(&mut tiles, &visible, &rows, &cube.work, scale, shape);
     }
-    write::<Q, W>(&sums, outputs, &line, &rows, shape);
+    write::<Q, W>(sums, outputs, &line, &rows, shape);
 }
 
 /// Statistics of the thread's rows; past the end, those of the last row.
@@ -207,41 +197,32 @@ fn sign(lse: f32) -> f32 {
     select(u32::reinterpret(lse) % 2u32 == 1u32, 1.0f32, -1.0f32)
 }
 
-/// All tiles of keys.
+/// All tiles of keys; returns the sums, those of every map side by side.
 #[cube]
-fn walk<S: Size, Q: Size, P: Size>(
-    sums: &mut Sums<Q>,
+fn walk<S: Size, G: Size, Q: Size, P: Size>(
     tiles: &mut Tiles,
     visible: &Visible,
     rows: &Rows,
     work: &Work,
     scale: f32,
     #[comptime] shape: QueriesShape,
-) {
-    let (scores, product) = comptime!((shape.scores(), shape.sums()));
-    let (count, words) = comptime!((scores.registers(), product.left_vector()));
-    let (maps, half) = comptime!((shape.dims.maps, shape.dims.half));
+) -> Vector<f32, Q> {
+    let (scores, weights, product) = comptime!((shape.scores(), shape.weights(), shape.sums()));
+    let (count, maps) = comptime!((scores.result_registers(), shape.dims.maps));
     let ends = comptime!(Sides {
         left: shape.dims.sides.left,
         right: true
     });
     let scale = scale * comptime!(core::f32::consts::LOG2_E);
+    let mut sums = Vector::<f32, Q>::zeroed();
     tiles.await_first();
-    let mut s1 = tiles.begin_scores::<S>(0usize, shape);
-    let mut s2 = Vector::<f32, S>::zeroed();
-    if comptime!(maps == 2) {
-        s2 = tiles.begin_scores::<S>(1usize, shape);
-    }
+    let mut s = tiles.begin_scores::<S>(tiles.this(), shape);
     for tile in 0..work.tiles {
         tiles.await_values();
-        s1 = wait::<S>(s1, 0usize, scores);
-        let mut p1 = elements::<S>(s1, count);
-        let mut p2 = Array::<f32>::new(count);
-        if comptime!(maps == 2) {
-            s2 = settle::<S>(s2, scores);
-            p2 = elements::<S>(s2, count);
-        }
-        let dp = tiles.begin_weights::<S>(shape);
+        s = wait::<S>(s, 0usize, scores);
+        let mut p1 = elements_from::<S>(s, 0usize, count);
+        let mut p2 = elements_from::<S>(s, comptime!((maps - 1) * count), count);
+        let dp = tiles.begin_weights::<G>(shape);
         let first = work.first_key + (tile * comptime!(shape.settings.tile as u32)) as i32;
         if visible.is_edge(first, count, ends) {
             visible.hide(&mut p1, first, count, ends);
@@ -253,77 +234,71 @@ fn walk<S: Size, Q: Size, P: Size>(
         if comptime!(maps == 2) {
             row_probabilities(&mut p2, &rows.second, scale, count);
         }
-        let witness = if comptime!(maps == 2) {
-            witness(&p1, &p2, count)
+        let dp = if comptime!(maps == 2) {
+            wait_after::<G>(dp, witness(&p1, &p2, count), weights)
         } else {
-            witness(&p1, &p1, count)
+            wait_after::<G>(dp, witness(&p1, &p1, count), weights)
         };
-        let dp = wait_after::<S>(dp, witness, scores);
         tiles.free_values();
-        let dp = elements::<S>(dp, count);
+        let dp = elements::<G>(dp, count);
         row_gradients(&mut p1, &dp, &rows.first, count);
-        let d1 = weights(&p1, count, words, half).into_vector::<P>();
-        sums.first = tiles.begin_sums::<Q, P>(sums.first, d1, 0usize, shape);
         if comptime!(maps == 2) {
             row_gradients(&mut p2, &dp, &rows.second, count);
-            let d2 = weights(&p2, count, words, half).into_vector::<P>();
-            sums.second = tiles.begin_sums::<Q, P>(sums.second, d2, 1usize, shape);
         }
+        let ds = pack_maps(&p1, &p2, count, product).into_vector::<P>();
+        sums = tiles.begin_sums::<Q, P>(sums, ds, shape);
         let more = tile + 1u32 < work.tiles;
-        if more {
-            tiles.await_next();
-        }
         // After the last tile, its own scores again: they are not read.
-        s1 = tiles.begin_scores::<S>(0usize, shape);
-        if comptime!(maps == 2) {
-            s2 = tiles.begin_scores::<S>(1usize, shape);
+        let mut next = tiles.this();
+        if more {
+            next = tiles.await_next();
         }
-        sums.first = wait::<Q>(sums.first, maps, product);
-        if comptime!(maps == 2) {
-            sums.second = settle::<Q>(sums.second, product);
-        }
+        s = tiles.begin_scores::<S>(next, shape);
+        sums = wait::<Q>(sums, 1usize, product);
         if more {
             tiles.free_keys();
         }
     }
-    wait::<S>(s1, 0usize, scores);
+    wait::<S>(s, 0usize, scores);
+    sums
 }
 
 /// The sums of the thread's queries.
 #[cube]
 fn write<Q: Size, W: Size>(
-    sums: &Sums<Q>,
+    sums: Vector<f32, Q>,
     outputs: &mut Outputs<W>,
     line: &Line,
     rows: &Rows,
     #[comptime] shape: QueriesShape,
 ) {
     let writing = comptime!(shape.dims.writing());
-    let count = comptime!(shape.sums().registers());
+    let count = comptime!(shape.sums().result_registers());
     let scale = outputs.scale;
     let target = Target::new(&outputs.at, line, 0u32, writing);
-    let first = scaled_rows::<Q>(sums.first, scale, scale, count);
+    let first = scaled_rows::<Q>(sums, scale, scale, 0usize, count);
     target.write::<W>(outputs.query, &first, 0usize, 0usize, count);
     if comptime!(shape.dims.maps == 2) {
         let target = Target::new(&outputs.at, line, 1u32, writing);
         let (upper, lower) = (scale * rows.upper_sign, scale * rows.lower_sign);
-        let second = scaled_rows::<Q>(sums.second, upper, lower, count);
+        let second = scaled_rows::<Q>(sums, upper, lower, count, count);
         target.write::<W>(outputs.query, &second, 0usize, 0usize, count);
     }
 }
 
-/// The registers of a product that are used, each row times its factor.
+/// The registers of one of several results, from register `first` on, each row times its factor.
 #[cube]
 fn scaled_rows<N: Size>(
     product: Vector<f32, N>,
     upper: f32,
     lower: f32,
+    #[comptime] first: usize,
     #[comptime] count: usize,
 ) -> Array<f32> {
     let mut out = Array::<f32>::new(count);
     #[unroll]
     for i in 0..count {
-        out[i] = product.extract(i)
+        out[i] = product.extract(comptime!(first + i))
             * if comptime!(in_lower_row(i)) {
                 lower
             } else {

@@ -75,9 +75,10 @@ impl QueriesShape {
         self.layout().memory.bytes()
     }
 
-    /// `S = Q Kᵀ` of one map.
+    /// `S = Q Kᵀ` of every map.
     pub(crate) const fn scores(&self) -> Product {
-        self.dims.product(self.settings.tile, self.dims.head_dim)
+        let one = self.dims.product(self.settings.tile, self.dims.head_dim);
+        one.each(self.dims.maps)
     }
 
     /// `dP = dO Vᵀ`.
@@ -85,8 +86,15 @@ impl QueriesShape {
         self.dims.product(self.settings.tile, self.dims.value_dim)
     }
 
-    /// `dQ += dS K` of one map.
+    /// `dQ += dS K` of every map.
     pub(crate) const fn sums(&self) -> Product {
-        self.dims.product(self.dims.head_dim, self.settings.tile)
+        let one = self.dims.product(self.dims.head_dim, self.settings.tile);
+        one.each(self.dims.maps)
+    }
+
+    /// Columns of the widest result.
+    pub(crate) const fn widest(&self) -> usize {
+        let (sums, scores) = (self.dims.head_dim, self.settings.tile);
+        if sums > scores { sums } else { scores }
     }
 }

@@ -19,8 +19,6 @@ pub(crate) struct Tiles {
     /// Descriptors of the warpgroup's queries and gradients.
     queries: u64,
     gradients: u64,
-    /// Keys of the tile whose scores are made next.
-    ahead: Ring,
     keys: Ring,
     values: Ring,
     /// Descriptors of each ring's first tile, summed over along its rows or across them.
@@ -43,7 +41,6 @@ impl Tiles {
             landed: room.barriers + comptime!(queries.full as u32),
             queries: descriptor_rows(query),
             gradients: descriptor_rows(query + comptime!(shape.gradients_at() as u32)),
-            ahead: Ring::to_empty(room, keys),
             keys: Ring::to_empty(room, keys),
             values: Ring::to_empty(room, values),
             key_rows: descriptor_rows(key),
@@ -55,13 +52,19 @@ impl Tiles {
     /// Waits for the queries, the gradients and the first keys.
     pub fn await_first(&self) {
         barrier_wait(self.landed, 0u32);
-        self.ahead.await_tile();
+        self.keys.await_tile();
     }
 
-    /// Waits for the keys of the tile after.
-    pub fn await_next(&mut self) {
-        self.ahead.advance();
-        self.ahead.await_tile();
+    /// Waits for the keys of the tile after, and returns the distance of their descriptors.
+    pub fn await_next(&self) -> u64 {
+        let ahead = self.keys.ahead();
+        ahead.await_tile();
+        stage(&ahead)
+    }
+
+    /// The distance of the descriptors of this tile's keys.
+    pub fn this(&self) -> u64 {
+        stage(&self.keys)
     }
 
     /// Waits for the values of this tile.
@@ -69,19 +72,18 @@ impl Tiles {
         self.values.await_tile();
     }
 
-    /// Begins `S = Q Kᵀ` of a map with the keys ahead.
+    /// Begins `S = Q Kᵀ` of every map with the keys of the tile at `distance`.
     pub fn begin_scores<S: Size>(
         &self,
-        #[comptime] map: usize,
+        distance: u64,
         #[comptime] shape: QueriesShape,
     ) -> Vector<f32, S> {
-        let query = comptime!((map * shape.query_tile().bytes() / UNIT) as u64);
         multiply::<S>(
-            self.queries + query,
-            self.key_rows + stage(&self.ahead) + comptime!(key_distance(&shape, map)),
+            self.queries,
+            self.key_rows + distance,
             comptime!(shape.scores()),
-            comptime!(shape.query_tile().panel_bytes()),
-            comptime!(shape.key_tile().panel_bytes()),
+            comptime!(shape.query_tile().operand(shape.dims.maps)),
+            comptime!(shape.key_tile().operand(shape.dims.key_maps)),
         )
     }
 
@@ -91,22 +93,22 @@ impl Tiles {
             self.gradients,
             self.value_rows + stage(&self.values),
             comptime!(shape.weights()),
-            comptime!(shape.gradient_tile().panel_bytes()),
-            comptime!(shape.value_tile().panel_bytes()),
+            comptime!(shape.gradient_tile().operand(1)),
+            comptime!(shape.value_tile().operand(1)),
         )
     }
 
-    /// Begins `dQ += dS K` of a map.
+    /// Begins `dQ += dS K` of every map.
     pub fn begin_sums<Q: Size, P: Size>(
         &self,
         sums: Vector<f32, Q>,
         weights: Vector<u32, P>,
-        #[comptime] map: usize,
         #[comptime] shape: QueriesShape,
     ) -> Vector<f32, Q> {
-        let right = self.key_columns + stage(&self.keys) + comptime!(key_distance(&shape, map));
-        let product = comptime!(shape.sums());
-        accumulate::<Q, P>(sums, weights, right, product, comptime!(WHOLE_ROW))
+        let right = self.key_columns + stage(&self.keys);
+        let (product, keys) = comptime!((shape.sums(), shape.key_tile()));
+        let map = comptime!(keys.operand(shape.dims.key_maps).map);
+        accumulate::<Q, P>(sums, weights, right, product, comptime!(WHOLE_ROW), map)
     }
 
     /// The gradients of the weights are there: the values may be overwritten.
@@ -119,15 +121,6 @@ impl Tiles {
     pub fn free_keys(&mut self) {
         self.keys.release(1usize);
         self.keys.advance();
-    }
-}
-
-/// Where the keys of a map begin in a tile, as a distance of descriptors.
-const fn key_distance(shape: &QueriesShape, map: usize) -> u64 {
-    if shape.dims.key_maps == 2 {
-        (map * shape.key_tile().bytes() / UNIT) as u64
-    } else {
-        0
     }
 }
 
