@@ -6,9 +6,10 @@
 pub enum Family {
     /// For every device and every problem.
     Portable,
-    /// Forward for f16 and bf16 through CUDA on compute capability 9.0 (H100, H200), with the dimensions of its table.
-    /// Every stride and the start of query, key and value must be a multiple of 16 bytes. Needs the feature `hopper`,
-    /// which `cuda` includes.
+    /// Forward and backward for f16 and bf16 through CUDA on compute capability 9.0 (H100, H200), with the dimensions of its
+    /// table. Every stride and the start of query, key, value and the output's gradient must be a multiple of 16 bytes; for
+    /// gradients, halves of a value that lie apart have a multiple of 64 columns. Needs the feature `hopper`, which `cuda`
+    /// includes.
     Hopper,
     /// Forward and backward for f16 and bf16 through CUDA on compute capability 8.0 and later (A100, RTX 30, 40 and 50, L40),
     /// with head dimensions that are multiples of 16 up to 256. Every row of query, key, value and the output's gradient must

@@ -167,17 +167,7 @@ pub(super) fn gradient_settings(
 ) -> Result<HopperSettings> {
     let (d, dv) = (problem.head_dim, problem.value_dim);
     match asked.or_else(|| table::settings(pass, problem)) {
-        Some(mut settings) => {
-            let var = if pass == Pass::QueryGradient {
-                "HACK_Q"
-            } else {
-                "HACK_K"
-            };
-            if let Some(t) = std::env::var(var).ok().and_then(|t| t.parse().ok()) {
-                settings.keys = t;
-            }
-            Ok(settings)
-        }
+        Some(settings) => Ok(settings),
         None => refuse(format!("no settings for head dimensions {d} and {dv}")),
     }
 }

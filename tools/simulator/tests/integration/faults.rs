@@ -9,10 +9,10 @@ use simulator::Simulator;
 
 use crate::device;
 
-const TRY_WAIT: &str = "mbarrier.try_wait.parity.shared::cta.b64 p, ";
-const EXPECT: &str = "mbarrier.arrive.expect_tx.shared::cta.b64 _, ";
+pub(crate) const TRY_WAIT: &str = "mbarrier.try_wait.parity.shared::cta.b64 p, ";
+pub(crate) const EXPECT: &str = "mbarrier.arrive.expect_tx.shared::cta.b64 _, ";
 const RELEASE: &str = "@p mbarrier.arrive.shared::cluster.b64 _, [there];";
-const WAIT_PRODUCTS: &str = "wgmma.wait_group.sync.aligned ";
+pub(crate) const WAIT_PRODUCTS: &str = "wgmma.wait_group.sync.aligned ";
 
 /// Waits of a computing warpgroup for what TMA brings, in the order of the code: the queries, the first keys, then in the
 /// loop keys and values, the last values. Those after them are the loading thread's.
@@ -54,7 +54,7 @@ fn caught(fault: &str, words: &[&str], change: impl Fn(&str) -> String + Send + 
 }
 
 /// Changes the lines that contain `pattern` and whose number among them `which` accepts.
-fn change_lines(
+pub(crate) fn change_lines(
     ptx: &str,
     pattern: &str,
     which: impl Fn(usize) -> bool,

@@ -1,4 +1,4 @@
-//! The forward kernel for compute capability 9.0, as the library launches it, in the simulator against the reference.
+//! The kernels for compute capability 9.0, as the library launches it, in the simulator against the reference.
 
 use checks::cases::Case;
 use checks::changed;
@@ -10,6 +10,7 @@ use cuda_device::Arch;
 use diff_flash_attn::tuning::{Family, HopperSettings, MaskKind, Pass, Settings, Shipped, shipped};
 use diff_flash_attn::{
     DType, Error, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning, forward, forward_into,
+    plan_backward,
 };
 use simulator::Simulator;
 
@@ -159,7 +160,7 @@ fn cover_gradients(dims: [usize; 2], maps: usize, cases: &[usize]) {
 
 #[test]
 fn gradients_d64_dv128() {
-    cover_gradients([64, 128], 2, &[0, 1, 2, 5, 6, 9, 12]);
+    cover_gradients([64, 128], 2, &[0, 1, 2, 5, 6, 11, 12]);
 }
 
 #[test]
@@ -174,7 +175,7 @@ fn gradients_d128_dv128() {
 
 #[test]
 fn gradients_d64_dv64() {
-    cover_gradients([64, 64], 2, &[0, 2, 7]);
+    cover_gradients([64, 64], 2, &[0, 2, 7, 11]);
 }
 
 #[test]
@@ -186,6 +187,95 @@ fn gradients_d96_dv192() {
 fn gradients_of_standard_attention() {
     for dims in [[128, 256], [64, 128], [128, 128], [64, 64], [96, 192]] {
         cover_gradients(dims, 1, &[0, 5]);
+    }
+    cover_gradients([64, 64], 1, &[11]);
+}
+
+/// λ is an exponent's part in these kernels, and its sign a bit: of zeros, of numbers too small for a logarithm, and of great
+/// ones.
+#[test]
+fn gradients_of_any_lambda() {
+    let Some(device) = hopper() else { return };
+    let problem = Problem::differential([1, 70, 90], [1, 1], [64, 64]).with_dtype(DType::BF16);
+    let mut case = Case::random(problem, &[1, 70, 1], false, 3);
+    let special = [0.0, -0.0, 1e-40, -1e-40, 1e-30, -1e-30, 3.0, -3.0];
+    for (lambda, special) in case.lambda.iter_mut().zip(special.into_iter().cycle()) {
+        *lambda = special;
+    }
+    let ours = run(device.client(), &case, Layout::Interleaved, HOPPER);
+    assert_all("lambda", &checks(&case, &ours));
+}
+
+/// The families of the steps that make the gradients, after the rows' statistics.
+fn gradient_families(device: &Simulator, case: &Case, layout: Layout) -> Vec<Option<Family>> {
+    let client = device.client();
+    let (inputs, options) = (
+        inputs(client, case, layout),
+        options(case, Tuning::default()),
+    );
+    let saved = forward(client, &inputs, &options).unwrap().saved.unwrap();
+    let shape = case.output_shape();
+    let gradient = Tensor::from_f32(client, case.problem.dtype, &shape, &case.grad_output).unwrap();
+    let plan = plan_backward(client, &inputs, &saved, &gradient, &options).unwrap();
+    let steps = plan.describe().into_iter();
+    steps
+        .map(|step| step.family)
+        .filter(Option::is_some)
+        .collect()
+}
+
+#[test]
+fn gradients_chosen_where_they_can_be() {
+    let Some(device) = hopper() else { return };
+    let (case, _) = case(1, [64, 128], 2);
+    for layout in LAYOUTS {
+        let families = gradient_families(&device, &case, layout);
+        assert_eq!(families, [Some(Family::Hopper); 3], "{layout:?}");
+    }
+    let families = gradient_families(&device, &case, Layout::Unaligned);
+    assert_eq!(families, [Some(Family::Portable); 2]);
+}
+
+/// Why the gradients' kernels cannot be made with settings.
+#[test]
+fn settings_that_no_gradient_has() {
+    let Some(device) = hopper() else { return };
+    let (case, inputs, options) = taken(&device, Layout::Interleaved);
+    let client = device.client();
+    let saved = forward(client, &inputs, &options).unwrap().saved.unwrap();
+    let shape = case.output_shape();
+    let gradient = Tensor::from_f32(client, case.problem.dtype, &shape, &case.grad_output).unwrap();
+    let good = HopperSettings::new([32, 2, 2, 2, 1, 240], true, false);
+    let alone =
+        "gradients are made by 2 computing warpgroups in cubes of their own, overlap and no turns";
+    let bad = [
+        (
+            changed(good, |it| it.keys = 40),
+            "keys is 40, expected a multiple of 16 from 16 to 128",
+        ),
+        (
+            changed(good, |it| it.value_stages = 3),
+            "stages are 2 and 3, expected the same for both, 2 to 8",
+        ),
+        (changed(good, |it| it.cluster = 2), alone),
+        (changed(good, |it| it.consumers = 3), alone),
+        (changed(good, |it| it.overlap = false), alone),
+        (changed(good, |it| it.turns = true), alone),
+        (
+            changed(good, |it| it.registers = 248),
+            "registers is 248, expected a multiple of 8 in 168..=240",
+        ),
+    ];
+    for pass in [Pass::QueryGradient, Pass::KeyValueGradient] {
+        for (settings, expected) in bad {
+            let tuning = HOPPER.with(pass, settings);
+            let options = options.with_tuning(tuning);
+            let refused = plan_backward(client, &inputs, &saved, &gradient, &options);
+            let Error::Settings { problem, .. } = refused.unwrap_err() else {
+                panic!("{expected}");
+            };
+            assert_eq!(problem, expected);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod device;
 #[cfg(target_os = "linux")]
 mod driver;
 mod faults;
+mod gradient_faults;
 mod hopper;
 mod mma;
 mod mma_faults;
