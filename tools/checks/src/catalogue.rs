@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use diff_flash_attn::tuning::{Family, MaskKind, Shipped, shipped};
+use diff_flash_attn::tuning::{Family, MaskKind, Pass, Shipped, shipped};
 use diff_flash_attn::{Client, DType, Inputs, Mask, Norm, Options, Problem, Tensor, Tuning};
 
 /// Head and value dimensions, among them the greatest of every row of the portable kernels' table.
@@ -141,6 +141,13 @@ fn rows(family: Family) -> Vec<Entry> {
     let rows = || shipped().filter(move |row| row.settings.family() == family);
     let halves = |row: Shipped| [DType::BF16, DType::F16].map(|dtype| of_row(&row, dtype));
     let mut entries: Vec<Entry> = rows().flat_map(halves).collect();
+    // Shared keys: the gradients' kernels then have sums of another shape.
+    let gradients = rows().filter(|row| row.maps == 2 && row.pass == Pass::KeyValueGradient);
+    entries.extend(gradients.map(|row| {
+        let entry = of_row(&row, DType::BF16);
+        let problem = entry.problem.with_shared_key(true);
+        Entry { problem, ..entry }
+    }));
     // One row for each number of maps, with less asked for, and with keys shared.
     for (maps, shared) in [(2, true), (2, false), (1, false)] {
         let dims = |row: &Shipped| (row.maps, row.head_dim, row.value_dim) == (maps, 128, 128);

@@ -69,16 +69,24 @@ fn every_setting_for_hopper_is_audited() {
             Some(MaskKind::Causal) => " causal",
             Some(MaskKind::Window) => " window",
         };
-        for dtype in ["f16", "bf16"] {
-            for saving in ["", " saving"] {
-                let (d, dv, settings) = (row.head_dim, row.value_dim, row.settings);
-                let name = format!("d{d} dv{dv} {dtype} {maps}{mask} norm{saving} {settings}");
-                let found = items.iter().any(|item| {
-                    item.kernel.id().short_name() == "AttentionForwardHopper"
-                        && item.settings == name
-                });
-                assert!(found, "{name}");
-            }
+        let (kernel, savings) = match row.pass {
+            Pass::Forward => ("AttentionForwardHopper", &["", " saving"][..]),
+            Pass::QueryGradient => ("AttentionBackwardQueriesHopper", &[""][..]),
+            Pass::KeyValueGradient => ("AttentionBackwardKeysHopper", &[""][..]),
+            other => unreachable!("{other} has no kernel"),
+        };
+        let (d, dv, settings) = (row.head_dim, row.value_dim, row.settings);
+        let names = ["f16", "bf16"].into_iter().flat_map(|dtype| {
+            let name = move |saving: &&str| {
+                format!("d{d} dv{dv} {dtype} {maps}{mask} norm{saving} {settings}")
+            };
+            savings.iter().map(name)
+        });
+        for name in names {
+            let found = items
+                .iter()
+                .any(|item| item.kernel.id().short_name() == kernel && item.settings == name);
+            assert!(found, "{kernel} {name}");
         }
     }
 }
